@@ -1,0 +1,95 @@
+"""Wireroom's core: a WebSocket application server as a state machine without I/O.
+
+An `App` is what you build, a `Hub` is what runs it, and a transport (`wireroom.transports`) moves
+bytes between a hub and sockets. Nothing in here reads a clock, a socket or randomness.
+"""
+
+from __future__ import annotations
+
+from .app import App
+from .dispatch.context import Context
+from .dispatch.decisions import Accept, Reject
+from .dispatch.function import WebSocket
+from .dispatch.module import Module
+from .dispatch.parsers import ErrorReply, JsonParser
+from .errors import (
+    ConfigurationError,
+    IdsExhaustedError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SessionClosedError,
+    WireroomError,
+)
+from .events import (
+    Cancel,
+    Disconnect,
+    HandlerFailed,
+    Invoke,
+    Output,
+    PauseReading,
+    RequestAnswered,
+    Resume,
+    ResumeReading,
+    SessionClosed,
+    SessionOpened,
+    ShutdownWrite,
+)
+from .hub import FINISHED, Hub
+from .limits import Limits
+from .sessions.rooms import Room
+from .sessions.session import Session
+from .sessions.stats import Stats
+from .turn import Invocation, Wait
+from .wire.client import ClientConnection, Opened, Refused
+from .wire.close_codes import CloseCode
+from .wire.deflate import Deflate
+from .wire.framing import CloseReceived, PingReceived, PongReceived, Violation
+from .wire.request import Request, Response
+
+__all__ = [
+    "FINISHED",
+    "Accept",
+    "App",
+    "Cancel",
+    "ClientConnection",
+    "CloseCode",
+    "CloseReceived",
+    "ConfigurationError",
+    "Context",
+    "Deflate",
+    "Disconnect",
+    "ErrorReply",
+    "HandlerFailed",
+    "Hub",
+    "IdsExhaustedError",
+    "Invocation",
+    "Invoke",
+    "JsonParser",
+    "Limits",
+    "LocalProtocolError",
+    "Module",
+    "Opened",
+    "Output",
+    "PauseReading",
+    "PingReceived",
+    "PongReceived",
+    "Refused",
+    "Reject",
+    "RemoteProtocolError",
+    "Request",
+    "RequestAnswered",
+    "Response",
+    "Resume",
+    "ResumeReading",
+    "Room",
+    "Session",
+    "SessionClosed",
+    "SessionClosedError",
+    "SessionOpened",
+    "ShutdownWrite",
+    "Stats",
+    "Violation",
+    "Wait",
+    "WebSocket",
+    "WireroomError",
+]

@@ -1,0 +1,101 @@
+"""An application: its modules, routes and settings, before anything runs. Pure.
+
+Registration raises `ConfigurationError` for what cannot work, and names the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar, final
+
+from .dispatch.function import FunctionModule, WebSocketHandler
+from .dispatch.handlers import H
+from .dispatch.http import HttpRoute
+from .dispatch.module import Kinds, Module, SessionModule
+from .dispatch.parsers import JsonParser
+from .errors import ConfigurationError
+from .limits import Limits
+from .routing.paths import Router
+from .sessions.ids import FD_MAX, Policy, new_fds
+from .wire.deflate import Deflate
+from .wire.engines import ENGINES, EngineName
+from .wire.handshake import Origins
+
+W = TypeVar("W", bound=WebSocketHandler)
+
+
+@final
+class App:
+    """What a hub, and so a server, runs.
+
+    `limits` are all the bounds. `origins` says which web pages may connect: None for those of
+    the same host (and clients that send no Origin), a list of origins, or "*". `deflate` are the
+    settings of permessage-deflate, None for none. `framing` is "wireroom" or "wsproto".
+    fds run from 1 to `fd_max` by `fd_policy` ("rising" or "lowest").
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        origins: Origins = None,
+        deflate: Deflate | None = Deflate(),  # noqa: B008 - immutable
+        framing: EngineName = "wireroom",
+        fd_max: int = FD_MAX,
+        fd_policy: Policy = "rising",
+    ) -> None:
+        if framing not in ENGINES:
+            raise ConfigurationError("framing", f"must be one of {', '.join(ENGINES)}")
+        if isinstance(origins, str) and origins != "*":
+            raise ConfigurationError("origins", f'must be a list, or "*" for any, not {origins!r}')
+        new_fds(fd_policy, fd_max)
+        self.limits = limits or Limits()
+        self.origins = origins
+        self.deflate = deflate
+        self.framing = framing
+        self.fd_max = fd_max
+        self.fd_policy = fd_policy
+        self.modules: Router[SessionModule] = Router()
+        self.routes: Router[HttpRoute] = Router()
+
+    def module(
+        self,
+        path: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        origins: Origins = None,
+        kinds: Kinds = "any",
+        parser: JsonParser | None = None,
+    ) -> Module:
+        """A module for a path pattern; see `Module`, and `routing.paths` for patterns."""
+        module = Module(
+            path, subprotocols=subprotocols, origins=origins, kinds=kinds, parser=parser
+        )
+        self.modules.add(path, module)
+        return module
+
+    def websocket(
+        self, path: str, *, subprotocols: Sequence[str] = (), origins: Origins = None
+    ) -> Callable[[W], W]:
+        """Register an `async def` function for the connections of a path; see `WebSocket`."""
+
+        def register(handler: W) -> W:
+            module = FunctionModule(path, handler, subprotocols=subprotocols, origins=origins)
+            self.modules.add(path, module)
+            return handler
+
+        return register
+
+    def http(self, path: str) -> Callable[[H], H]:
+        """Register a handler for plain GET and HEAD requests; see `HttpRoute`."""
+
+        def register(handler: H) -> H:
+            self.routes.add(path, HttpRoute(path, handler))
+            return handler
+
+        return register
+
+    def check(self) -> None:
+        """Raises `ConfigurationError` for what only shows once everything is registered."""
+        for _, module in self.modules:
+            module.check()

@@ -1,0 +1,296 @@
+"""One `async def` a connection, which accepts, receives and sends. Pure.
+
+    @app.websocket("/echo")
+    async def echo(ws: WebSocket) -> None:
+        await ws.accept()
+        async for message in ws:
+            await ws.send(message)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias, final
+
+import msgspec
+
+from ..errors import ConfigurationError, LocalProtocolError
+from ..sessions.rooms import Room
+from ..sessions.session import Session
+from ..turn import READY, Ready, Sleep, Wait
+from ..wire.close_codes import CloseCode
+from ..wire.framing import Message
+from ..wire.handshake import Origins
+from ..wire.request import Address, HeaderItems, MultiDict, Request
+from ..wire.states import State
+from .decisions import Accept, Decision, Reject
+from .handlers import Handler, check_arity, handler_name
+from .parsers import JsonParser
+
+
+class Host(Protocol):
+    """What a `WebSocket` asks of the hub."""
+
+    def decide(self, session: Session, decision: Decision) -> None:
+        """Accept or refuse the handshake."""
+
+
+@final
+class WebSocket:
+    """One connection, as the function that handles it sees it.
+
+    A function that returns closes with 1000, one that raises with 1011; if it has not accepted
+    by then, the handshake is refused with 403 or 500.
+    """
+
+    __slots__ = ("_host", "session")
+
+    def __init__(self, host: Host, session: Session) -> None:
+        self._host = host
+        self.session = session
+
+    # -- the request ----------------------------------------------------------------------------
+
+    @property
+    def request(self) -> Request:
+        """The request of the handshake."""
+        return self.session.request
+
+    @property
+    def path(self) -> str:
+        """Its path, percent-decoded."""
+        return self.request.path
+
+    @property
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters."""
+        return self.request.path_params
+
+    @property
+    def headers(self) -> MultiDict:
+        """Its headers; names are lower-case."""
+        return self.request.headers
+
+    @property
+    def query_params(self) -> MultiDict:
+        """Its query string's names and values."""
+        return self.request.query_params
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """Its cookies."""
+        return self.request.cookies
+
+    @property
+    def client(self) -> Address:
+        """The peer's address."""
+        return self.session.address
+
+    @property
+    def state(self) -> Any:
+        """A place for attributes of the application's own."""
+        return self.session.state
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol chosen at `accept`."""
+        return self.session.subprotocol
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether something can be sent."""
+        return self.session.is_connected
+
+    @property
+    def close_code(self) -> int:
+        """How it closed: the code of the Close that began it, 1005 or 1006."""
+        return self.session.close_code
+
+    # -- the handshake ----------------------------------------------------------------------------
+
+    def accept(
+        self,
+        subprotocol: str | None = None,
+        headers: HeaderItems = (),
+        *,
+        user: Any = None,
+    ) -> Ready:
+        """Accept the handshake, at once; awaiting it is allowed and waits for nothing.
+
+        Raises `LocalProtocolError` for a subprotocol that was not offered, or a second accept.
+        """
+        self._decide("accept", Accept(subprotocol, headers, user))
+        return READY
+
+    def reject(
+        self, status: int = 403, body: bytes | str = "", headers: HeaderItems = ()
+    ) -> Ready:
+        """Refuse the handshake with an HTTP response, at once."""
+        self._decide("reject", Reject(status, body, headers))
+        return READY
+
+    def _decide(self, verb: str, decision: Decision) -> None:
+        phase = self.session.phase
+        if phase is State.CLOSED or phase is State.ENDING:
+            raise self.session.closed_error()
+        if phase is not State.REQUEST:
+            raise LocalProtocolError(f"{verb}: the handshake has been accepted already")
+        self._host.decide(self.session, decision)
+
+    # -- messages -----------------------------------------------------------------------------------
+
+    async def receive(self) -> Message | None:
+        """The next message, or None when there will be none."""
+        session = self.session
+        session.busy = False
+        while True:
+            if session.inbox:
+                message = session.pop_inbox()
+                session.busy = True
+                session.maybe_resume()
+                return message
+            if session.phase is State.REQUEST:
+                raise LocalProtocolError("accept() the handshake before receiving")
+            if session.closing_event is not None:
+                session.host.settle(session)
+            if session.phase is not State.OPEN:
+                return None
+            if session.received is None:
+                session.received = Wait(session.turn)
+            await session.received
+
+    async def receive_text(self) -> str:
+        """The next message, which must be text; a binary one closes with 1003.
+
+        Raises `SessionClosedError` when there will be none.
+        """
+        message = await self._receive_or_raise()
+        if not isinstance(message, str):
+            self.close(CloseCode.UNSUPPORTED_DATA, "text was expected")
+            raise self.session.closed_error()
+        return message
+
+    async def receive_bytes(self) -> bytes:
+        """The next message, which must be binary; a text closes with 1003.
+
+        Raises `SessionClosedError` when there will be none.
+        """
+        message = await self._receive_or_raise()
+        if not isinstance(message, bytes):
+            self.close(CloseCode.UNSUPPORTED_DATA, "binary data was expected")
+            raise self.session.closed_error()
+        return message
+
+    async def receive_json(self) -> Any:
+        """The next message, decoded. Raises `SessionClosedError`, or `ValueError` if it is no
+        JSON (`msgspec.DecodeError`)."""
+        return msgspec.json.decode(await self._receive_or_raise())
+
+    async def _receive_or_raise(self) -> Message:
+        message = await self.receive()
+        if message is None:
+            raise self.session.closed_error()
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages until the end, however it comes; see `close_code`."""
+        while (message := await self.receive()) is not None:
+            yield message
+
+    def send(self, message: object) -> Wait | Ready:
+        """See `Session.send`."""
+        return self.session.send(message)
+
+    def send_text(self, text: str) -> Wait | Ready:
+        """Send a text message."""
+        return self.session.send(text)
+
+    def send_bytes(self, data: bytes) -> Wait | Ready:
+        """Send a binary message."""
+        return self.session.send(bytes(data))
+
+    def send_json(self, data: object) -> Wait | Ready:
+        """Send a value as JSON text."""
+        return self.session.send(msgspec.json.encode(data).decode())
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> Ready:
+        """Start the closing handshake; before `accept`, refuse the handshake with 403."""
+        if self.session.phase is State.REQUEST:
+            self._decide("close", Reject())
+        else:
+            self.session.close(code, reason)
+        return READY
+
+    # -- more ---------------------------------------------------------------------------------------
+
+    def room(self, name: str) -> Room:
+        """A room of this path."""
+        return self.session.room(name)
+
+    def join(self, name: str) -> bool:
+        """Enter a room of this path; see `Session.join`."""
+        return self.session.join(name)
+
+    def leave(self, name: str) -> bool:
+        """Leave a room; see `Session.leave`."""
+        return self.session.leave(name)
+
+    def sleep(self, seconds: float) -> Sleep:
+        """Wait by the hub's own clock."""
+        return self.session.sleep(seconds)
+
+
+WebSocketHandler: TypeAlias = Callable[[WebSocket], Awaitable[object]]
+
+
+@final
+class FunctionModule:
+    """A path whose connections are each handled by one call of a function."""
+
+    def __init__(
+        self,
+        path: str,
+        handler: WebSocketHandler,
+        *,
+        subprotocols: Sequence[str] = (),
+        origins: Origins = None,
+    ) -> None:
+        self.path = path
+        self.handler = handler
+        self.origins = origins
+        self.subprotocols = tuple(subprotocols)
+        self.current_handler = handler_name(handler)
+        self.on_handshake_handler: Handler | None = None
+        self.on_open_handler: Handler | None = None
+        self.on_close_handler: Handler | None = None
+        self._parser = JsonParser()
+        what = f"websocket {path}:"
+        check_arity(handler, what, ("ws",))
+        if not inspect.iscoroutinefunction(handler):
+            raise ConfigurationError(
+                f"{what} {handler_name(handler)}",
+                "must be async def; for plain def handlers use app.module(path)",
+            )
+
+    def check(self) -> None:
+        """Everything was checked at registration."""
+
+    def pack(self, data: object) -> Message:
+        return self._parser.pack(data)
+
+    def deliverer(self) -> Callable[[Session, Message], object]:
+        return _put
+
+    def error_reply(self, code: str, message: str) -> object | None:
+        return None
+
+
+def _put(session: Session, message: Message) -> object:
+    """Into the inbox, where `receive` finds it."""
+    session.put_inbox(message)
+    if session.received is not None:
+        received = session.received
+        session.received = None
+        received.happen()
+    return None

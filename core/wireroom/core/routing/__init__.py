@@ -1,0 +1,1 @@
+"""Paths to modules, once a connection: at its request."""

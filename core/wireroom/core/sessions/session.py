@@ -1,0 +1,411 @@
+"""A session: one connection from its handshake to its close, and the handle to it. Pure.
+
+Application code holds `Session` objects; each stands for one connection and no other, however
+often its fd is used again. The attributes without a docstring are the hub's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Any, Protocol, final
+
+from ..errors import LocalProtocolError, SessionClosedError
+from ..events import PauseReading, ResumeReading
+from ..limits import Limits
+from ..turn import READY, Invocation, Ready, Sleep, Turn, Wait
+from ..wire.close_codes import REASON_BYTES_MAX, CloseCode, may_be_sent
+from ..wire.framing import CloseReceived, Framing, Message, Violation
+from ..wire.handshake import Upgrade
+from ..wire.http_head import RequestReader
+from ..wire.request import Address, Request
+from ..wire.states import Input, State, next_state
+from .outbox import Outbox
+from .rooms import Namespace, Room
+from .stats import Stats
+
+
+class SessionHost(Protocol):
+    """What a session asks of the hub."""
+
+    def settle(self, session: Session) -> None:
+        """What came after the last message takes effect now."""
+
+
+class SessionState:
+    """Attributes of the application's own, one object a session."""
+
+
+@final
+class Session:
+    """One connection.
+
+    `fd` is its id while it lives, `generation` is unique among all connections of the hub,
+    `address` is the peer's. Everything sent is sent at once, in order; what is returned may be
+    awaited (it waits until the outbox is below its mark) or ignored.
+    """
+
+    __slots__ = (
+        "_app_state",
+        "_drained",
+        "_request",
+        "_rooms",
+        "_user",
+        "address",
+        "answered",
+        "busy",
+        "closing_event",
+        "close_code",
+        "close_reason",
+        "deliver",
+        "fd",
+        "framing",
+        "generation",
+        "held",
+        "host",
+        "inbox",
+        "inbox_bytes",
+        "invocations",
+        "keepalive_at",
+        "last_received",
+        "limits",
+        "module",
+        "namespace",
+        "outbox",
+        "paused",
+        "phase",
+        "phase_at",
+        "pinged_at",
+        "reader",
+        "received",
+        "secure",
+        "stall_at",
+        "stats",
+        "subprotocol",
+        "turn",
+        "upgrade",
+        "want_close",
+    )
+
+    def __init__(
+        self,
+        *,
+        fd: int,
+        generation: int,
+        address: Address,
+        secure: bool,
+        limits: Limits,
+        turn: Turn,
+        stats: Stats,
+        host: SessionHost,
+    ) -> None:
+        self.host = host
+        self.fd = fd
+        self.generation = generation
+        self.address = address
+        self.secure = secure
+        self.limits = limits
+        self.turn = turn
+        self.stats = stats
+        # the wire
+        self.phase = State.HEAD
+        self.reader: RequestReader | None = RequestReader(limits)
+        self._request: Request | None = None
+        self.upgrade: Upgrade | None = None
+        self.framing: Framing | None = None
+        self.subprotocol: str | None = None
+        self.held = b""  # bytes that came while the application decided about a request
+        self.outbox = Outbox(mark=limits.outbox_mark_bytes, limit=limits.outbox_bytes)
+        self.want_close = False  # Disconnect as soon as the outbox has been taken
+        self.answered = False  # whether the peer has ended its side, by Close or EOF
+        self.paused = False  # whether we asked the transport to stop reading
+        # the application
+        self.module: Any = None  # a module of `dispatch`, which is above us
+        self.deliver: Callable[[Session, Message], object] | None = None
+        self.namespace: Namespace | None = None
+        self._rooms: dict[str, None] | None = None
+        self._user: object = None
+        self._app_state: SessionState | None = None
+        self.inbox: deque[Message] = deque()
+        self.inbox_bytes = 0
+        self.closing_event: CloseReceived | Violation | None = None  # comes after the inbox
+        self.busy = False  # whether an earlier message is still being handled
+        self.received: Wait | None = None  # a function handler waits for the next message
+        self.invocations: list[Invocation] | None = None
+        self._drained: Wait | None = None
+        self.close_code = CloseCode.ABNORMAL_CLOSURE.value
+        self.close_reason = ""
+        # the clock
+        self.last_received = turn.now
+        self.pinged_at = -inf  # when a Ping that nothing has come after was sent
+        self.phase_at = inf
+        self.keepalive_at = inf
+        self.stall_at = inf
+
+    def __repr__(self) -> str:
+        return f"<Session fd={self.fd} generation={self.generation} {self.phase.name}>"
+
+    # -- what the application asks ------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether something can be sent."""
+        return self.phase is State.OPEN
+
+    @property
+    def request(self) -> Request:
+        """The request of the handshake."""
+        if self._request is None:
+            raise LocalProtocolError("there is no request yet")
+        return self._request
+
+    @request.setter
+    def request(self, request: Request) -> None:
+        self._request = request
+
+    @property
+    def path(self) -> str:
+        """The path of the handshake."""
+        return self.request.path
+
+    @property
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters, converted as the module's pattern says."""
+        return self.request.path_params
+
+    @property
+    def user(self) -> Any:
+        """Whoever the handshake said this is; any value of the application's, None at first."""
+        return self._user
+
+    @user.setter
+    def user(self, user: object) -> None:
+        self._user = user
+
+    @property
+    def state(self) -> Any:
+        """A place for attributes of the application's own."""
+        if self._app_state is None:
+            self._app_state = SessionState()
+        return self._app_state
+
+    @property
+    def rooms(self) -> list[str]:
+        """The names of the rooms it is in."""
+        return list(self._rooms or ())
+
+    # -- what the application wishes ----------------------------------------------------------
+
+    def send(self, message: object) -> Wait | Ready:
+        """Send a text (`str`), a binary (`bytes`) message, or anything the module can pack.
+
+        Raises `SessionClosedError` if the session is not open (any more).
+        """
+        framing = self.framing
+        if self.phase is not State.OPEN or framing is None:
+            raise self.closed_error()
+        packed: Message = message if isinstance(message, str | bytes) else self.module.pack(message)
+        frame = framing.encode_message(packed)
+        outbox = self.outbox
+        if not outbox.frames:
+            self.turn.mark(self.fd)
+        outbox.frames.append(frame)
+        outbox.size += len(frame)
+        self.stats.messages_sent += 1
+        if outbox.size + outbox.unsent <= outbox.mark:
+            return READY
+        self.check_outbox()
+        return self.drain()
+
+    def drain(self) -> Wait | Ready:
+        """What may be awaited until the outbox is below its mark.
+
+        Awaiting it raises nothing if the session ends: the next `send` does.
+        """
+        if self.outbox.waiting <= self.outbox.mark or self.phase is not State.OPEN:
+            return READY
+        if self._drained is None:
+            self._drained = Wait(self.turn)
+        return self._drained
+
+    def sleep(self, seconds: float) -> Sleep:
+        """Wait by the hub's own clock; to be awaited in a handler."""
+        return Sleep(self.turn, seconds)
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Start the closing handshake (RFC 6455 section 7.1.2). Nothing happens if it has begun.
+
+        Raises `LocalProtocolError` for a code that may not be sent, or a reason of more than
+        123 bytes.
+        """
+        if not may_be_sent(code, client=False):
+            raise LocalProtocolError(f"close code {code} may not be sent (RFC 6455 section 7.4)")
+        if len(reason.encode()) > REASON_BYTES_MAX:
+            raise LocalProtocolError(f"a close reason has at most {REASON_BYTES_MAX} bytes")
+        if self.phase in (State.HEAD, State.REQUEST):
+            raise LocalProtocolError("the session is not open yet: accept or reject it")
+        if self.phase is State.OPEN:
+            self.start_closing(code, reason)
+
+    def room(self, name: str) -> Room:
+        """A room of this session's module."""
+        return self._namespace_of_module().room(name)
+
+    def join(self, name: str) -> bool:
+        """Enter a room; False if it is there already.
+
+        Raises `SessionClosedError`, or `LocalProtocolError` beyond `rooms_per_session_max`.
+        """
+        if self.phase is not State.OPEN:
+            raise self.closed_error()
+        rooms = self._rooms
+        if rooms is None:
+            rooms = self._rooms = {}
+        if name not in rooms and len(rooms) >= self.limits.rooms_per_session_max:
+            raise LocalProtocolError(
+                f"a session may be in {self.limits.rooms_per_session_max} rooms "
+                "(Limits.rooms_per_session_max)"
+            )
+        rooms[name] = None
+        return self._namespace_of_module().join(name, self)
+
+    def leave(self, name: str) -> bool:
+        """Leave a room; False if it was not there."""
+        if self._rooms is None or name not in self._rooms:
+            return False
+        del self._rooms[name]
+        return self._namespace_of_module().leave(name, self)
+
+    def _namespace_of_module(self) -> Namespace:
+        if self.namespace is None:
+            raise LocalProtocolError("the session has no module yet, and so no rooms")
+        return self.namespace
+
+    # -- for the hub --------------------------------------------------------------------------
+
+    def happened(self, what: Input) -> None:
+        self.phase = next_state(self.phase, what)
+
+    def closed_error(self) -> SessionClosedError:
+        if self.phase in (State.HEAD, State.REQUEST):
+            return SessionClosedError("the session is not open yet: accept it first", code=1006)
+        return SessionClosedError(
+            f"the session is closed ({self.close_code})",
+            code=self.close_code,
+            reason=self.close_reason,
+        )
+
+    def put(self, data: bytes) -> None:
+        """Bytes that are no message: a response, or a Close."""
+        if not self.outbox.frames:
+            self.turn.mark(self.fd)
+        self.outbox.put(data)
+
+    def put_control(self, frame: bytes) -> None:
+        if self.outbox.empty:
+            self.turn.mark(self.fd)
+        if not self.outbox.put_control(frame, self.limits.pongs_pending_max):
+            self.stats.dropped_pongs += 1
+
+    def start_closing(self, code: int, reason: str) -> None:
+        """Send a Close first; the peer has until the close deadline to answer."""
+        assert self.framing is not None
+        self.put(self.framing.encode_close(code, reason))
+        self.happened(Input.CLOSE_SENT)
+        self.stats.sessions -= 1
+        self.close_code = int(code)
+        self.close_reason = reason
+        self.stall_at = self.keepalive_at = inf
+        self.drop_inbox()
+        self.let_go()
+        self.set_phase_deadline(self.limits.close_timeout_s)
+        if self.closing_event is not None:
+            self.host.settle(self)
+
+    def drop_inbox(self) -> None:
+        """Forget, and count, what was received but will not be handled."""
+        self.stats.dropped_messages_received += len(self.inbox)
+        self.inbox.clear()
+        self.inbox_bytes = 0
+
+    def let_go(self) -> None:
+        """Leave all rooms, and wake whoever waits."""
+        if self._rooms:
+            for name in list(self._rooms):
+                self.leave(name)
+        self._rooms = None
+        for wait in (self.received, self._drained):
+            if wait is not None:
+                wait.happen()
+        self.received = self._drained = None
+
+    def check_outbox(self) -> None:
+        """Close a session whose peer does not read what others send it."""
+        outbox = self.outbox
+        if self.phase is State.OPEN and outbox.waiting > outbox.limit and outbox.waiting > len(
+            outbox.frames[-1]
+        ):
+            self.stats.overflowed += 1
+            self.stats.dropped_messages_sent += outbox.clear()
+            self.start_closing(CloseCode.POLICY_VIOLATION, "too slow: the outbox is full")
+
+    @property
+    def waits_for_outbox(self) -> bool:
+        """Whether something is to happen once the transport has taken bytes."""
+        return self._drained is not None or self.paused or self.want_close
+
+    def outbox_taken(self) -> None:
+        """The transport has made room: whoever awaits `drain` goes on, and so does reading."""
+        if self._drained is not None and self.outbox.waiting <= self.outbox.mark:
+            self._drained.happen()
+            self._drained = None
+        self.maybe_resume()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be read from the peer for now."""
+        return (
+            len(self.inbox) >= self.limits.inbox_messages_max
+            or self.inbox_bytes >= self.limits.inbox_bytes_max
+            or self.outbox.waiting > self.outbox.mark
+        )
+
+    def maybe_pause(self) -> None:
+        """Stop reading from a peer that is ahead of its handler, or of its own reading."""
+        if not self.paused and self.is_full:
+            self.paused = True
+            self.turn.put(PauseReading(self.fd))
+
+    def maybe_resume(self) -> None:
+        """Read again once the inbox is half empty and the outbox below its mark."""
+        if (
+            self.paused
+            and self.phase in (State.OPEN, State.HEAD)
+            and len(self.inbox) <= self.limits.inbox_messages_max // 2
+            and self.inbox_bytes <= self.limits.inbox_bytes_max // 2
+            and self.outbox.waiting <= self.outbox.mark
+        ):
+            self.paused = False
+            self.turn.put(ResumeReading(self.fd))
+
+    def set_phase_deadline(self, seconds: float) -> None:
+        self.phase_at = self.turn.now + seconds
+        self.arm()
+
+    def arm(self) -> None:
+        """Tell the clock when to look at this session next."""
+        when = min(self.phase_at, self.keepalive_at, self.stall_at)
+        if when == inf:
+            self.turn.deadlines.discard(self)
+        else:
+            self.turn.deadlines.set(self, when)
+
+    def put_inbox(self, message: Message) -> None:
+        self.inbox.append(message)
+        self.inbox_bytes += len(message)
+
+    def pop_inbox(self) -> Message:
+        message = self.inbox.popleft()
+        self.inbox_bytes -= len(message)
+        return message

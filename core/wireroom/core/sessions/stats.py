@@ -1,0 +1,43 @@
+"""Counters of one hub: what came and went, and everything that was dropped. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(slots=True)
+class Stats:
+    """Plain integers since the hub began; the first four say how things are now."""
+
+    connections: int = 0  # sockets that the transport has not yet called lost
+    sessions: int = 0  # open WebSocket sessions
+    rooms: int = 0
+    invocations: int = 0  # async handlers under way
+
+    connections_total: int = 0
+    connections_refused: int = 0  # 503: no fd was free
+    sessions_total: int = 0
+    requests: int = 0  # complete HTTP heads
+    requests_refused: int = 0  # answered with 4xx or 5xx by us or by the application
+    messages_received: int = 0
+    messages_sent: int = 0  # counted once a receiver
+    broadcasts: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0  # taken by the transport
+    handler_failures: int = 0
+    bad_messages: int = 0  # answered with an error reply: no JSON, unknown type, wrong fields
+    violations: int = 0  # closed with 1002, 1003, 1007 or 1009
+
+    dropped_messages_received: int = 0  # came after we began to close, or were never handled
+    dropped_messages_sent: int = 0  # still in the outbox when their session was given up
+    dropped_pongs: int = 0  # older than the newest `pongs_pending_max`
+    dropped_bytes_received: int = 0  # came after the end, or after a violation
+    stalled: int = 0  # aborted: the peer read nothing
+    overflowed: int = 0  # closed with 1008: the outbox was full
+    ping_timeouts: int = 0
+    close_timeouts: int = 0
+    head_timeouts: int = 0
+
+    def copy(self) -> Stats:
+        """A snapshot."""
+        return dataclasses.replace(self)

@@ -1,0 +1,173 @@
+"""One turn of the hub: the time it acts at, and what it has to say when it is done.
+
+Every input gives a time and leaves effects here: sessions with bytes to send, and outputs for
+the transport. `Wait` is what awaiting something of ours yields, `Invocation` is an `async`
+handler under way. Pure values; nothing here knows a session or the hub.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Hashable
+from typing import Any, Final, TypeAlias, final
+
+from .deadlines import Deadlines
+from .errors import LocalProtocolError
+from .events import Output
+
+ForeignWait: TypeAlias = Callable[["Wait"], Generator[Any, Any, None]]
+
+
+@final
+class Turn:
+    """What the inputs of a hub leave behind until the transport has drained it.
+
+    `wake` is called once when there is something to drain and nothing was said of it yet; a
+    transport that drains after its own inputs needs it only for calls from elsewhere.
+    """
+
+    __slots__ = ("_awake", "deadlines", "dirty", "foreign_wait", "now", "outputs", "step", "wake")
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.deadlines: Deadlines[Hashable] = Deadlines()
+        self.dirty: dict[int, None] = {}  # fds with something to send, in order
+        self.outputs: deque[Output] = deque()
+        self.step: Invocation | None = None  # the handler whose step is running
+        self.wake: Callable[[], None] | None = None
+        self.foreign_wait: ForeignWait | None = None
+        self._awake = False
+
+    def mark(self, fd: int) -> None:
+        """`fd` has something to send."""
+        self.dirty[fd] = None
+        if not self._awake:
+            self._call()
+
+    def put(self, output: Output) -> None:
+        """Say something to the transport."""
+        self.outputs.append(output)
+        if not self._awake:
+            self._call()
+
+    def take_dirty(self) -> list[int]:
+        """The fds with something to send, once."""
+        self._awake = False
+        fds = list(self.dirty)
+        self.dirty.clear()
+        return fds
+
+    def _call(self) -> None:
+        if self.wake is not None:
+            self._awake = True
+            self.wake()
+
+
+class Wait:
+    """Something of ours that will happen. It carries no value: what happened is looked up.
+
+    Awaited in a handler that the hub steps, it is yielded to whoever drives the handler.
+    Awaited in a task of the transport's loop, the transport's `foreign_wait` waits for it.
+    """
+
+    __slots__ = ("_hooks", "_turn", "done")
+
+    def __init__(self, turn: Turn) -> None:
+        self.done = False
+        self._turn = turn
+        self._hooks: list[Callable[[], object]] = []
+
+    def happen(self) -> None:
+        """It happened; whoever waits goes on."""
+        if not self.done:
+            self.done = True
+            hooks, self._hooks = self._hooks, []
+            for hook in hooks:
+                hook()
+
+    def add_hook(self, hook: Callable[[], object]) -> None:
+        """Call `hook` when it happens (at once, if it has)."""
+        if self.done:
+            hook()
+        else:
+            self._hooks.append(hook)
+
+    def remove_hook(self, hook: Callable[[], object]) -> None:
+        """Do not call `hook` any more."""
+        if hook in self._hooks:
+            self._hooks.remove(hook)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for it."""
+        return bool(self._hooks)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self.done:
+            return
+        if self._turn.step is not None:
+            yield self
+        elif self._turn.foreign_wait is not None:
+            yield from self._turn.foreign_wait(self)
+        else:
+            raise LocalProtocolError("nobody drives this: await it in a handler")
+
+
+@final
+class Sleep(Wait):
+    """Happens `seconds` after it is first awaited, by the hub's own clock."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, turn: Turn, seconds: float) -> None:
+        super().__init__(turn)
+        self.seconds = seconds
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if not self.done and self._turn.deadlines.get(self) is None:
+            self._turn.deadlines.set(self, self._turn.now + self.seconds)
+        return super().__await__()
+
+
+@final
+class Ready:
+    """What there is nothing to wait for: awaiting it goes on at once."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield  # an empty generator
+
+
+READY: Final = Ready()
+
+
+@final
+class Invocation:
+    """One call of an `async def` handler, from `Invoke` to its end.
+
+    `name` is the handler's, `fd` the session's it serves. `finished(result, error)` is called
+    by the hub when it ends.
+    """
+
+    __slots__ = ("cancelled", "coroutine", "done", "fd", "finished", "name", "wait")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        *,
+        name: str,
+        fd: int,
+        finished: Callable[[object, BaseException | None], None],
+    ) -> None:
+        self.coroutine = coroutine
+        self.name = name
+        self.fd = fd
+        self.finished = finished
+        self.done = False
+        self.cancelled = False  # whether a Cancel was put out
+        self.wait: Wait | None = None  # what it is parked at, if it is one of ours
+
+    def __repr__(self) -> str:
+        return f"<Invocation {self.name} fd={self.fd}>"

@@ -1,0 +1,215 @@
+"""The client's side of one connection, from the request to the closing handshake. Pure.
+
+    client = ClientConnection("ws://127.0.0.1:8301/echo", random_bytes=os.urandom)
+    socket.send(client.data_to_send())
+    for event in client.receive_data(socket.recv(65536)): ...
+
+Events are `Opened` or `Refused` once, then messages (`str`, `bytes`) and the events of `framing`.
+Pings are answered, and a Close too; the caller's part is to move bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias, final
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
+from ..limits import Limits
+from . import handshake
+from .close_codes import CloseCode, may_be_sent
+from .deflate import Deflate
+from .engines import new_framing
+from .framing import (
+    CloseReceived,
+    FrameEvent,
+    Framing,
+    Message,
+    PingReceived,
+    RandomBytes,
+    Violation,
+)
+from .http_head import ResponseReader
+from .request import HeaderItems, MultiDict
+from .states import Input, State, next_state
+
+_DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opened:
+    """The server accepted the handshake."""
+
+    subprotocol: str | None
+    headers: MultiDict
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refused:
+    """The server answered the handshake with something else than 101; nothing more will come."""
+
+    status: int
+    headers: MultiDict
+    body: bytes
+
+
+ClientEvent: TypeAlias = FrameEvent | Opened | Refused
+
+
+@final
+class ClientConnection:
+    """One client connection. `random_bytes(n)` gives the key and the masking keys (5.3, 10.3).
+
+    Raises `ConfigurationError` for a URL that is none of RFC 6455 section 3.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        random_bytes: RandomBytes,
+        subprotocols: Sequence[str] = (),
+        origin: str | None = None,
+        headers: HeaderItems = (),
+        deflate: Deflate | None = None,
+        framing: Literal["wireroom", "wsproto"] = "wireroom",
+        limits: Limits | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.fragment:
+            raise ConfigurationError("url", f"{url!r} is not a ws:// or wss:// URL")
+        self.state = State.REQUEST
+        self.host = parts.hostname
+        self.port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        self.secure = parts.scheme == "wss"
+        self._limits = limits or Limits()
+        self._random_bytes = random_bytes
+        self._engine = framing
+        self._subprotocols = tuple(subprotocols)
+        self._deflate = deflate
+        self._key = base64.b64encode(random_bytes(16)).decode("ascii")
+        self._head: ResponseReader | None = ResponseReader(self._limits)
+        self._framing: Framing | None = None
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        default_port = self.port == _DEFAULT_PORTS[parts.scheme]
+        request = handshake.request_headers(
+            name if default_port else f"{name}:{self.port}",
+            self._key,
+            subprotocols=self._subprotocols,
+            origin=origin,
+            headers=headers,
+            settings=deflate,
+        )
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._outgoing = [self._head.request(target, request)]
+
+    def data_to_send(self) -> bytes:
+        """What has to be written now; each byte is given once."""
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+    def receive_data(self, data: bytes) -> list[ClientEvent]:
+        """Take bytes from the server; the events that they complete, in order.
+
+        A server that breaks the protocol gives a `Violation` (code 1002 before the upgrade
+        too), after which the caller should write what there is and close.
+        """
+        events: list[ClientEvent] = []
+        if self._head is not None:
+            try:
+                data = self._receive_head(self._head, data, events)
+            except RemoteProtocolError as error:
+                self._head = None
+                self._happened(Input.FAILED)
+                events.append(Violation(CloseCode.PROTOCOL_ERROR, error.message))
+                return events
+        if self._framing is not None and self.state in (State.OPEN, State.CLOSING):
+            self._receive_frames(self._framing, data, events)
+        return events
+
+    def receive_eof(self) -> list[ClientEvent]:
+        """The server sends nothing more. Gives the `Refused` whose body this ends, or nothing."""
+        events: list[ClientEvent] = []
+        if self._head is not None:
+            events = self.receive_data(b"")
+        if self.state in (State.OPEN, State.CLOSING):
+            self._happened(Input.EOF_RECEIVED)
+        return events
+
+    def send(self, message: Message) -> None:
+        """Send a text (`str`) or binary (`bytes`) message. Raises `LocalProtocolError`."""
+        self._outgoing.append(self._open_framing().encode_message(message))
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a Ping of at most 125 bytes. Raises `LocalProtocolError`."""
+        if len(payload) > 125:
+            raise LocalProtocolError("a Ping carries at most 125 bytes (RFC 6455 section 5.5)")
+        self._outgoing.append(self._open_framing().encode_ping(payload))
+
+    def close(self, code: int | None = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Start the closing handshake (section 7.1.2). Raises `LocalProtocolError`."""
+        if code is not None and not may_be_sent(code, client=True):
+            raise LocalProtocolError(f"close code {code} may not be sent")
+        framing = self._open_framing()
+        self._happened(Input.CLOSE_SENT)
+        self._outgoing.append(framing.encode_close(code, reason))
+
+    def _open_framing(self) -> Framing:
+        if self.state is not State.OPEN or self._framing is None:
+            raise LocalProtocolError(f"the connection is not open but {self.state.name}")
+        return self._framing
+
+    def _happened(self, what: Input) -> None:
+        self.state = next_state(self.state, what)
+
+    def _receive_head(self, head: ResponseReader, data: bytes, events: list[ClientEvent]) -> bytes:
+        answer = head.receive_data(data)
+        if answer is None:
+            return b""
+        status, pairs, body = answer
+        headers = MultiDict(pairs, fold_case=True)
+        self._head = None
+        if status != 101:
+            self._happened(Input.REFUSED)
+            events.append(Refused(status, headers, body))
+            return b""
+        subprotocol, agreed = handshake.check_response(
+            headers, self._key, subprotocols=self._subprotocols, settings=self._deflate
+        )
+        self._framing = new_framing(
+            self._engine,
+            client=True,
+            limits=self._limits,
+            deflate=agreed,
+            settings=self._deflate,
+            random_bytes=self._random_bytes,
+        )
+        self._happened(Input.ACCEPTED)
+        events.append(Opened(subprotocol, headers))
+        return head.trailing_data
+
+    def _receive_frames(self, framing: Framing, data: bytes, events: list[ClientEvent]) -> None:
+        while True:
+            for event in framing.receive(data):
+                events.append(event)
+                if isinstance(event, PingReceived):
+                    if self.state is State.OPEN:
+                        self._outgoing.append(framing.encode_pong(event.payload))
+                elif isinstance(event, CloseReceived):
+                    self._answer_close(framing, event)
+                elif isinstance(event, Violation):
+                    if self.state is State.OPEN:
+                        self._outgoing.append(framing.encode_close(event.code, event.reason))
+                    self._happened(Input.FAILED)
+            if not framing.more:
+                return
+            data = b""
+
+    def _answer_close(self, framing: Framing, event: CloseReceived) -> None:
+        if self.state is State.OPEN:
+            code = None if event.code == CloseCode.NO_STATUS_RECEIVED else event.code
+            self._outgoing.append(framing.encode_close(code, ""))
+        self._happened(Input.CLOSE_COMPLETED)

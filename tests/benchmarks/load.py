@@ -1,0 +1,309 @@
+"""The load generator: raw sockets, precomputed frames, replies counted and never parsed.
+
+A process of its own. It opens the connections, checks one reply on each byte by byte, warms
+up, measures, takes what is still in flight, checks one reply on each again, and prints one
+JSON object (see `Load`). A reply that is wrong, missing or too much is an error. A reply has a
+known length, so counting bytes counts replies; that, and inner loops without method calls,
+lets one Python process keep ahead of the servers here. `Load.generator_cpu` shows whether it
+did.
+
+Echo: each connection has `--in-flight` messages under way and sends a new one for each reply.
+Fan-out: the first connection broadcasts `--in-flight` messages at once, and the next as many
+when every client has received all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import gc
+import json
+import os
+import select
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TEXT = b"0123456789abcdef" * 4
+MASKING_KEY = b"\x37\xfa\x21\x3d"
+HANDSHAKE_TIMEOUT_S = 10.0
+STALL_TIMEOUT_S = 10.0
+JOIN_DELAY_S = 0.2
+QUIET_S = 0.05
+
+Poll = Callable[[float], list[tuple[int, int]]]
+"""Waits at most so many seconds; the file descriptors that can be read."""
+
+
+def client_frame(opcode: int, payload: bytes, masking_key: bytes = MASKING_KEY) -> bytes:
+    """A final, masked frame of less than 126 bytes, RFC 6455 section 5.2."""
+    masked = bytes(byte ^ masking_key[i % 4] for i, byte in enumerate(payload))
+    return bytes((0x80 | opcode, 0x80 | len(payload))) + masking_key + masked
+
+
+def server_frame(opcode: int, payload: bytes) -> bytes:
+    """A final, unmasked frame of less than 126 bytes, RFC 6455 section 5.2."""
+    return bytes((0x80 | opcode, len(payload))) + payload
+
+
+REQUEST = client_frame(0x1, TEXT)
+REPLY = server_frame(0x1, TEXT)
+CLOSE = client_frame(0x8, (1000).to_bytes(2, "big"))
+
+
+@dataclasses.dataclass(slots=True)
+class Load:
+    """What was measured. A delivery is one reply received by one client."""
+
+    deliveries: int
+    seconds: float
+    generator_cpu: float
+    """CPU time of this process by wall time: below 1.0 it has waited for the server."""
+    server_cpu: float | None
+    """The same of the server's process; None where the system does not tell."""
+
+
+class Clients:
+    """Some WebSocket connections after their handshakes, and one buffer for all they read."""
+
+    def __init__(self, port: int, path: str, count: int) -> None:
+        self.sockets = [handshake(port, path) for _ in range(count)]
+        self.poll = readable(self.sockets)
+        self.buffer = memoryview(bytearray(65536))
+
+    def send_one(self, client: socket.socket, data: bytes) -> None:
+        """Send without waiting; what is in flight always fits into the socket's buffer."""
+        if client.send(data) != len(data):
+            raise RuntimeError("the socket did not take all requests at once")
+
+    def check_reply(self, client: socket.socket) -> None:
+        """Wait for one reply and compare it with what it has to be."""
+        client.settimeout(STALL_TIMEOUT_S)
+        data = b""
+        while len(data) < len(REPLY) and (received := client.recv(len(REPLY) - len(data))):
+            data += received
+        client.setblocking(False)
+        if data != REPLY:
+            raise RuntimeError(f"expected {REPLY!r}, got {data!r}")
+
+    def check_quiet(self) -> None:
+        """Nothing more may come."""
+        if self.poll(QUIET_S):
+            raise RuntimeError("the server has sent more than was due, or closed")
+
+    def close(self) -> None:
+        """Leave politely, so that servers log nothing."""
+        for client in self.sockets:
+            client.send(CLOSE)
+            client.close()
+
+
+class Echo:
+    """Every connection keeps its own messages in flight."""
+
+    def __init__(self, clients: Clients, in_flight: int) -> None:
+        self.clients = clients
+        self.in_flight = in_flight
+        # bursts[n]: n requests in one piece.
+        self.bursts = [REQUEST * count for count in range(in_flight + 1)]
+        self.calls = {s.fileno(): (s.recv_into, s.send) for s in clients.sockets}
+        self.partial_bytes = dict.fromkeys(self.calls, 0)
+
+    def check(self) -> None:
+        for client in self.clients.sockets:
+            self.clients.send_one(client, REQUEST)
+            self.clients.check_reply(client)
+
+    def start(self) -> None:
+        for client in self.clients.sockets:
+            self.clients.send_one(client, self.bursts[self.in_flight])
+
+    def run(self, seconds: float) -> int:
+        """Send a message for every reply, for a time; the number of replies."""
+        poll, calls, buffer, now = self.clients.poll, self.calls, self.clients.buffer, clock
+        reply_bytes, request = len(REPLY), REQUEST
+        deliveries = 0
+        end = now() + seconds
+        while now() < end:
+            for fd, _ in poll_or_stall(poll):
+                recv_into, send = calls[fd]
+                size = recv_into(buffer)
+                if size == reply_bytes:
+                    send(request)
+                    deliveries += 1
+                elif replies := self.whole_replies(fd, size):
+                    send(self.bursts[replies])
+                    deliveries += replies
+        return deliveries
+
+    def whole_replies(self, fd: int, size: int) -> int:
+        """How many replies so many bytes more have completed."""
+        if not size:
+            raise RuntimeError("the server closed a connection")
+        replies, self.partial_bytes[fd] = divmod(self.partial_bytes[fd] + size, len(REPLY))
+        return replies
+
+    def finish(self) -> None:
+        """Take the replies that are still in flight."""
+        bytes_due = len(self.clients.sockets) * self.in_flight * len(REPLY)
+        bytes_due -= sum(self.partial_bytes.values())
+        while bytes_due > 0:
+            for fd, _ in poll_or_stall(self.clients.poll):
+                bytes_due -= self.calls[fd][0](self.clients.buffer)
+
+
+class FanOut:
+    """The first connection broadcasts, all receive."""
+
+    def __init__(self, clients: Clients, in_flight: int) -> None:
+        self.clients = clients
+        self.burst = REQUEST * in_flight
+        self.deliveries_due = in_flight * len(clients.sockets)
+        self.recv_into = {s.fileno(): s.recv_into for s in clients.sockets}
+        for client in clients.sockets:
+            delay_acknowledgements(client)
+
+    def check(self) -> None:
+        # A server may add a client to the room a little after its 101.
+        time.sleep(JOIN_DELAY_S)
+        self.clients.send_one(self.clients.sockets[0], REQUEST)
+        for client in self.clients.sockets:
+            self.clients.check_reply(client)
+
+    def start(self) -> None:
+        """Nothing is in flight between two bursts."""
+
+    def run(self, seconds: float) -> int:
+        """Broadcast burst after burst, for a time; the number of replies."""
+        deliveries = 0
+        end = clock() + seconds
+        while clock() < end:
+            self.clients.send_one(self.clients.sockets[0], self.burst)
+            self.receive(self.deliveries_due * len(REPLY))
+            deliveries += self.deliveries_due
+        return deliveries
+
+    def receive(self, bytes_due: int) -> None:
+        """Wait until so many bytes have come, on all connections together."""
+        poll, recv_into, buffer = self.clients.poll, self.recv_into, self.clients.buffer
+        while bytes_due > 0:
+            for fd, _ in poll_or_stall(poll):
+                bytes_due -= recv_into[fd](buffer)
+
+    def finish(self) -> None:
+        """Nothing is in flight between two bursts."""
+
+
+clock = time.perf_counter
+
+
+def handshake(port: int, path: str) -> socket.socket:
+    """A connected non-blocking socket on which the server has answered 101."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=HANDSHAKE_TIMEOUT_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = base64.b64encode(b"wireroom's bench").decode()
+    connection.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+        f"Sec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n") and (data := connection.recv(4096)):
+        head += data
+    if not head.startswith(b"HTTP/1.1 101 "):
+        raise RuntimeError(f"no upgrade at {path}: {head[:200]!r}")
+    connection.setblocking(False)
+    return connection
+
+
+def delay_acknowledgements(connection: socket.socket) -> None:
+    """Spare the generator's core an ACK of its own for every segment, where Linux lets us.
+
+    A client that only receives starts out with immediate ACKs, which cost it as much time as
+    the `recv` does.
+    """
+    if hasattr(socket, "TCP_QUICKACK"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+
+
+def readable(sockets: list[socket.socket]) -> Poll:
+    """Bare epoll where there is one: per event it costs half as much as `selectors`."""
+    if hasattr(select, "epoll"):
+        epoll = select.epoll()
+        for connection in sockets:
+            epoll.register(connection.fileno(), select.EPOLLIN)
+        return epoll.poll
+    selector = selectors.DefaultSelector()
+    for connection in sockets:
+        selector.register(connection, selectors.EVENT_READ)
+    return lambda timeout: [(key.fd, mask) for key, mask in selector.select(timeout)]
+
+
+def poll_or_stall(poll: Poll) -> list[tuple[int, int]]:
+    """What can be read; a server that says nothing for long is an error."""
+    events = poll(STALL_TIMEOUT_S)
+    if not events:
+        raise RuntimeError(f"no reply for {STALL_TIMEOUT_S:g} s")
+    return events
+
+
+def measure(shape: Echo | FanOut, warm_up_s: float, seconds: float, server_pid: int) -> Load:
+    """Check, warm up, measure, drain, check."""
+    shape.check()
+    shape.start()
+    shape.run(warm_up_s)
+    start, own_cpu, server_cpu = clock(), time.process_time(), cpu_seconds(server_pid)
+    deliveries = shape.run(seconds)
+    elapsed = clock() - start
+    load = Load(
+        deliveries=deliveries,
+        seconds=elapsed,
+        generator_cpu=(time.process_time() - own_cpu) / elapsed,
+        server_cpu=share(server_cpu, cpu_seconds(server_pid), elapsed),
+    )
+    shape.finish()
+    shape.check()
+    shape.clients.check_quiet()
+    return load
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU time a process has used so far, where Linux's /proc tells; see proc(5)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def share(before: float | None, after: float | None, elapsed: float) -> float | None:
+    """CPU time used between two readings, by wall time."""
+    return None if before is None or after is None else (after - before) / elapsed
+
+
+def main() -> None:
+    """Measure one server, as the command line says."""
+    parser = argparse.ArgumentParser(description="Load generator of the Wireroom benchmark.")
+    parser.add_argument("shape", choices=("echo", "fanout"))
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--path", required=True)
+    parser.add_argument("--connections", type=int, required=True)
+    parser.add_argument("--in-flight", type=int, required=True)
+    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds")
+    parser.add_argument("--duration", type=float, default=2.0, help="seconds")
+    parser.add_argument("--server-pid", type=int, required=True)
+    arguments = parser.parse_args()
+    gc.disable()
+    clients = Clients(arguments.port, arguments.path, arguments.connections)
+    shape = Echo if arguments.shape == "echo" else FanOut
+    driver = shape(clients, arguments.in_flight)
+    load = measure(driver, arguments.warm_up, arguments.duration, arguments.server_pid)
+    clients.close()
+    print(json.dumps(dataclasses.asdict(load)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Wireroom beside other codecs and servers, in one run: `python tests/benchmarks/run.py`.
+
+See README.md in this folder for what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import codec_rounds
+import report
+import socket_rounds
+from framing import ENGINES, Engine
+from processes import cores
+from results import Goal, Table
+from socket_rounds import SERVERS, Server
+
+GOALS = (
+    Goal("decode 64 B", "wireroom", "websockets", 2.0),
+    Goal("echo 1", "wireroom", "canned", 0.7),
+    Goal("echo 1", "wireroom", "canned (unbuffered)", 0.7),
+    Goal("fanout 8", "wireroom", "picows", 4.0),
+)
+SECTIONS = ("codec", "echo", "fanout")
+CODEC_SAMPLE_S = 0.05
+DURATION_S = 2.0
+WARM_UP_S = 0.5
+QUICK_SHARE = 0.25
+
+Contestant = TypeVar("Contestant", Engine, Server)
+
+
+def main() -> int:
+    """Measure, print, and fail if a contestant has failed."""
+    arguments = parse_arguments()
+    cores()  # Chosen before anything is pinned.
+    facts = report.machine()
+    print(*report.machine_lines(facts), sep="\n", flush=True)
+    tables: list[Table] = []
+    for section in [arguments.only] if arguments.only else SECTIONS:
+        measured = measure(section, arguments)
+        report.progress_done()
+        for table in measured:
+            print("", *report.table_lines(table), sep="\n", flush=True)
+        tables += measured
+    print("", *report.goal_lines(GOALS, tables), sep="\n")
+    if arguments.json:
+        write_json(arguments.json, facts, tables)
+    return int(any(e.missing.startswith("failed") for table in tables for e in table.entries))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    names = sorted({engine.name for engine in ENGINES} | {server.name for server in SERVERS})
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the time a sample")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=SECTIONS)
+    parser.add_argument("--peers", help=f"comma-separated, of: {', '.join(names)}")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there too")
+    arguments = parser.parse_args()
+    arguments.peers = arguments.peers.split(",") if arguments.peers else names
+    unknown = set(arguments.peers) - set(names)
+    if unknown:
+        parser.error(f"no such peer: {', '.join(sorted(unknown))} (of: {', '.join(names)})")
+    if arguments.rounds < 1:
+        parser.error("--rounds has to be at least 1")
+    return arguments
+
+
+def measure(section: str, arguments: argparse.Namespace) -> list[Table]:
+    """The tables of one section."""
+    share = QUICK_SHARE if arguments.quick else 1.0
+    if section == "codec":
+        engines = chosen(ENGINES, arguments.peers)
+        return codec_rounds.measure(
+            engines, arguments.rounds, CODEC_SAMPLE_S * share, report.progress
+        )
+    settings = socket_rounds.Settings(
+        rounds=arguments.rounds,
+        warm_up_s=WARM_UP_S * share,
+        duration_s=DURATION_S * share,
+        loop=arguments.loop,
+    )
+    shapes = socket_rounds.ECHO if section == "echo" else socket_rounds.FAN_OUT
+    servers = chosen(SERVERS, arguments.peers)
+    return socket_rounds.measure(shapes, servers, settings, report.progress)
+
+
+def chosen(contestants: tuple[Contestant, ...], names: list[str]) -> list[Contestant]:
+    """Those that `--peers` names."""
+    return [contestant for contestant in contestants if contestant.name in names]
+
+
+def write_json(path: Path, facts: dict[str, object], tables: list[Table]) -> None:
+    """Everything that was measured."""
+    document = {
+        "machine": facts,
+        "tables": [table.as_json() for table in tables],
+        "goals": [goal.as_json(tables) for goal in GOALS],
+    }
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
