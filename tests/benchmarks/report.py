@@ -80,7 +80,7 @@ def table_lines(table: Table) -> list[str]:
     with_cpu = any(entry.generator_cpu for entry in table.entries)
     header = ["", table.unit, "min", "max", *(f"x {name}" for name in references)]
     if with_cpu:
-        header += ["server CPU", "generator CPU"]
+        header += ["server CPU", "per CPU s", "generator CPU"]
     rows = [row(table, entry, references, with_cpu=with_cpu) for entry in table.entries]
     return [table.title, *aligned([header, *rows])]
 
@@ -95,7 +95,9 @@ def row(table: Table, entry: Entry, references: Sequence[str], *, with_cpu: bool
         ratio = table.ratio(entry.contestant, name)
         cells.append("" if ratio is None else f"{ratio.median:.2f}")
     if with_cpu:
-        cells += [percent(entry.server_cpu), percent(entry.generator_cpu)]
+        rate = entry.per_cpu_second()
+        cells += [percent(entry.server_cpu), "" if rate is None else number(rate)]
+        cells.append(percent(entry.generator_cpu))
     return cells
 
 

@@ -34,6 +34,12 @@ class Entry:
     def spread(self) -> Spread | None:
         return None if self.missing else Spread.of(self.samples)
 
+    def per_cpu_second(self) -> float | None:
+        """The median rate by the server's CPU time instead of by wall time."""
+        pairs = zip(self.samples, self.server_cpu, strict=False)
+        rates = [rate / share for rate, share in pairs if share]
+        return statistics.median(rates) if rates else None
+
 
 @dataclasses.dataclass(slots=True)
 class Table:

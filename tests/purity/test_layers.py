@@ -19,6 +19,7 @@ PACKAGE = "wireroom.core"
 # which hands out the public names, may import anything.
 LAYERS = (
     ("hub",),
+    ("serving",),
     ("app",),
     ("dispatch", "routing"),
     ("sessions",),

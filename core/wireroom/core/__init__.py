@@ -34,8 +34,9 @@ from .events import (
     SessionOpened,
     ShutdownWrite,
 )
-from .hub import FINISHED, Hub
+from .hub import Hub
 from .limits import Limits
+from .serving.calls import FINISHED
 from .sessions.rooms import Room
 from .sessions.session import Session
 from .sessions.stats import Stats

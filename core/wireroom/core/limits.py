@@ -19,33 +19,33 @@ class Limits:
     Raises `ConfigurationError`, which names the field, for values that cannot work.
     """
 
-    # -- HTTP head (RFC 9112) ------------------------------------------------------------------
+    # -- HTTP head (RFC 9112) -----------------------------------------------------------------
     head_bytes_max: int = 16 * 1024  # request line and headers; beyond: 431
     head_headers_max: int = 100  # beyond: 431
     head_timeout_s: float = 10.0  # from the connection (or the next head's first byte); then 408
     keep_alive_timeout_s: float = 30.0  # idle between two plain HTTP requests; then disconnect
     handshake_timeout_s: float = 30.0  # for the application to accept or answer; then 503
 
-    # -- messages (RFC 6455 section 5) ---------------------------------------------------------
+    # -- messages (RFC 6455 section 5) --------------------------------------------------------
     message_bytes_max: int = 2**20  # after inflation too; beyond: close 1009
     frame_bytes_max: int | None = None  # None: as message_bytes_max; beyond: close 1009
     message_fragments_max: int = 4096  # frames a message; beyond: close 1009
     pongs_pending_max: int = 16  # unsent Pongs; beyond: the oldest go (section 5.5.3)
 
-    # -- queues --------------------------------------------------------------------------------
+    # -- queues -------------------------------------------------------------------------------
     inbox_messages_max: int = 64  # not yet handled; beyond: the peer is not read from
     inbox_bytes_max: int = 256 * 1024  # the same in bytes; one message always fits
     outbox_mark_bytes: int = 64 * 1024  # above: `await send()` waits, and the peer is not read from
     outbox_bytes_max: int | None = None  # None: 4 * message_bytes_max; beyond: close 1008
 
-    # -- time ----------------------------------------------------------------------------------
+    # -- time ---------------------------------------------------------------------------------
     ping_interval_s: float = 20.0  # silence after which we send a Ping
     ping_timeout_s: float = 20.0  # silence after that Ping; then close 1011
     stall_timeout_s: float = 20.0  # no progress with unsent bytes; then abort
     close_timeout_s: float = 10.0  # from our Close, or a violation, to the end; then abort
     close_reply_timeout_s: float = 1.0  # a peer's Close waits this long for earlier messages
 
-    # -- numbers -------------------------------------------------------------------------------
+    # -- numbers ------------------------------------------------------------------------------
     connections_max: int = 16_000_000  # at most the range of ids; beyond: 503
     rooms_per_session_max: int = 1024  # beyond: `join` raises LocalProtocolError
 
@@ -80,4 +80,6 @@ class Limits:
     @property
     def outbox_bytes(self) -> int:
         """`outbox_bytes_max`, resolved."""
-        return 4 * self.message_bytes_max if self.outbox_bytes_max is None else self.outbox_bytes_max
+        return (
+            4 * self.message_bytes_max if self.outbox_bytes_max is None else self.outbox_bytes_max
+        )

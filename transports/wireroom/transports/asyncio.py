@@ -193,7 +193,7 @@ class Server:
         self.loop: asyncio.AbstractEventLoop
         self.time: Callable[[], float]
 
-    # -- life ---------------------------------------------------------------------------------------
+    # -- life ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen. Raises `ConfigurationError` if the address cannot be used."""
@@ -278,9 +278,7 @@ class Server:
 
     async def _wait_quiet(self, seconds: float) -> bool:
         """Whether all connections and handlers ended in time; False at once after `stop`."""
-        waits = [
-            asyncio.ensure_future(event.wait()) for event in (self._quiet, self._stopped_now)
-        ]
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._quiet, self._stopped_now)]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for each in waits:
             each.cancel()
@@ -305,7 +303,7 @@ class Server:
         if not self.connections and not self._tasks:
             self._quiet.set()
 
-    # -- draining the hub -----------------------------------------------------------------------------
+    # -- draining the hub ---------------------------------------------------------------------
 
     def schedule_drain(self) -> None:
         """Drain at the end of this loop turn."""
@@ -393,7 +391,7 @@ class Server:
                 transport.resume_reading()
                 self.hub.receive_data(output.fd, b"", now=self.time())
 
-    # -- handlers -------------------------------------------------------------------------------------
+    # -- handlers -----------------------------------------------------------------------------
 
     def _start(self, invocation: Invocation) -> None:
         task = self.loop.create_task(self._drive(invocation), name=invocation.name)
@@ -482,7 +480,12 @@ async def serve(
 
 
 def run(
-    app: App, host: str | None = "127.0.0.1", port: int = 8301, *, uvloop: bool = False, **options: Any
+    app: App,
+    host: str | None = "127.0.0.1",
+    port: int = 8301,
+    *,
+    uvloop: bool = False,
+    **options: Any,
 ) -> None:
     """`serve` in a loop of its own, uvloop's if asked for (`pip install wireroom[uvloop]`)."""
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None

@@ -1,10 +1,10 @@
 """One `async def` a connection, which accepts, receives and sends. Pure.
 
-    @app.websocket("/echo")
-    async def echo(ws: WebSocket) -> None:
-        await ws.accept()
-        async for message in ws:
-            await ws.send(message)
+@app.websocket("/echo")
+async def echo(ws: WebSocket) -> None:
+    await ws.accept()
+    async for message in ws:
+        await ws.send(message)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WebSocket:
         self._host = host
         self.session = session
 
-    # -- the request ----------------------------------------------------------------------------
+    # -- the request --------------------------------------------------------------------------
 
     @property
     def request(self) -> Request:
@@ -107,7 +107,7 @@ class WebSocket:
         """How it closed: the code of the Close that began it, 1005 or 1006."""
         return self.session.close_code
 
-    # -- the handshake ----------------------------------------------------------------------------
+    # -- the handshake ------------------------------------------------------------------------
 
     def accept(
         self,
@@ -123,9 +123,7 @@ class WebSocket:
         self._decide("accept", Accept(subprotocol, headers, user))
         return READY
 
-    def reject(
-        self, status: int = 403, body: bytes | str = "", headers: HeaderItems = ()
-    ) -> Ready:
+    def reject(self, status: int = 403, body: bytes | str = "", headers: HeaderItems = ()) -> Ready:
         """Refuse the handshake with an HTTP response, at once."""
         self._decide("reject", Reject(status, body, headers))
         return READY
@@ -138,7 +136,7 @@ class WebSocket:
             raise LocalProtocolError(f"{verb}: the handshake has been accepted already")
         self._host.decide(self.session, decision)
 
-    # -- messages -----------------------------------------------------------------------------------
+    # -- messages -----------------------------------------------------------------------------
 
     async def receive(self) -> Message | None:
         """The next message, or None when there will be none."""
@@ -222,7 +220,7 @@ class WebSocket:
             self.session.close(code, reason)
         return READY
 
-    # -- more ---------------------------------------------------------------------------------------
+    # -- more ---------------------------------------------------------------------------------
 
     def room(self, name: str) -> Room:
         """A room of this path."""

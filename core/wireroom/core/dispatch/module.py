@@ -1,13 +1,13 @@
 """A module: what a path selects, with its handlers, commands and rooms. Pure.
 
-    chat = app.module("/chat/{room}")
+chat = app.module("/chat/{room}")
 
-    @chat.on_open
-    def joined(session: Session) -> None:
-        session.join(session.path_params["room"])
+@chat.on_open
+def joined(session: Session) -> None:
+    session.join(session.path_params["room"])
 
-    @chat.command("chat_message")
-    def say(ctx: Context, data: ChatMessage) -> None: ...
+@chat.command("chat_message")
+def say(ctx: Context, data: ChatMessage) -> None: ...
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class _Command:
 
     __slots__ = ("decode", "handler", "name", "takes_data", "where")
 
-    def __init__(
-        self, name: str, handler: Handler, decode: DataDecoder | None
-    ) -> None:
+    def __init__(self, name: str, handler: Handler, decode: DataDecoder | None) -> None:
         self.name = name
         self.handler = handler
         self.decode = decode

@@ -319,6 +319,7 @@ class Session:
         self.stall_at = self.keepalive_at = inf
         self.drop_inbox()
         self.let_go()
+        self.resume_reading()  # for the peer's Close
         self.set_phase_deadline(self.limits.close_timeout_s)
         if self.closing_event is not None:
             self.host.settle(self)
@@ -343,8 +344,10 @@ class Session:
     def check_outbox(self) -> None:
         """Close a session whose peer does not read what others send it."""
         outbox = self.outbox
-        if self.phase is State.OPEN and outbox.waiting > outbox.limit and outbox.waiting > len(
-            outbox.frames[-1]
+        if (
+            self.phase is State.OPEN
+            and outbox.waiting > outbox.limit
+            and outbox.waiting > len(outbox.frames[-1])
         ):
             self.stats.overflowed += 1
             self.stats.dropped_messages_sent += outbox.clear()
@@ -386,6 +389,10 @@ class Session:
             and self.inbox_bytes <= self.limits.inbox_bytes_max // 2
             and self.outbox.waiting <= self.outbox.mark
         ):
+            self.resume_reading()
+
+    def resume_reading(self) -> None:
+        if self.paused:
             self.paused = False
             self.turn.put(ResumeReading(self.fd))
 

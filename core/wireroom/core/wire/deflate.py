@@ -126,9 +126,7 @@ def _agree(offered: dict[str, int], settings: Deflate) -> tuple[DeflateParameter
         client_bits = min(settings.client_max_window_bits, offered["client_max_window_bits"] or 15)
         if client_bits < 15:
             response.append(f"client_max_window_bits={client_bits}")
-    parameters = DeflateParameters(
-        server_no_takeover, client_no_takeover, server_bits, client_bits
-    )
+    parameters = DeflateParameters(server_no_takeover, client_no_takeover, server_bits, client_bits)
     return parameters, "; ".join(response)
 
 

@@ -181,7 +181,7 @@ class FrameCodec:
         self._threshold = settings.threshold_bytes
         self.sharing_key = ("deflate", bits) if ours and not client else None
 
-    # -- receiving ---------------------------------------------------------------------------
+    # -- receiving ----------------------------------------------------------------------------
 
     def hold(self, data: bytes) -> None:
         if not self._ended:
@@ -445,7 +445,7 @@ class FrameCodec:
         else:
             events.append(chunk.decode() if text else chunk)
 
-    # -- sending -----------------------------------------------------------------------------
+    # -- sending ------------------------------------------------------------------------------
 
     def encode_message(self, message: Message) -> bytes:
         if isinstance(message, str):

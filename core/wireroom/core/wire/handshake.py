@@ -211,7 +211,7 @@ def _application_headers(headers: HeaderItems) -> list[tuple[str, str]]:
     return added
 
 
-# -- client ----------------------------------------------------------------------------------
+# -- client -----------------------------------------------------------------------------------
 
 
 def request_headers(

@@ -1,0 +1,132 @@
+"""Calling handlers: `def` ones at once, `async def` ones step by step. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias, final
+
+from ..dispatch.handlers import COROUTINE
+from ..events import HandlerFailed, Invoke, Resume
+from ..sessions.session import Session
+from ..sessions.stats import Stats
+from ..turn import Invocation, Turn, Wait
+from ..wire.states import State
+
+Finish: TypeAlias = Callable[[object, BaseException | None], None]
+"""Gets what a handler gave, or what it raised."""
+
+
+@final
+class Finished:
+    """What a step of a handler gives when it was the last."""
+
+
+FINISHED: Final = Finished()
+
+
+@final
+class Calls:
+    """Calls handlers, and keeps count of those under way."""
+
+    __slots__ = ("_stats", "_turn")
+
+    def __init__(self, turn: Turn, stats: Stats) -> None:
+        self._turn = turn
+        self._stats = stats
+
+    def call(
+        self,
+        session: Session,
+        handler: Callable[..., Any],
+        arguments: tuple[object, ...],
+        name: str,
+        finished: Finish,
+    ) -> None:
+        """Call a handler, `def` or `async def`; `finished` gets what it gave or raised."""
+        try:
+            result = handler(*arguments)
+        except Exception as error:
+            finished(None, error)
+            return
+        if isinstance(result, COROUTINE):
+            self.invoke(session, result, name, finished)
+        else:
+            finished(result, None)
+
+    def invoke(
+        self,
+        session: Session,
+        coroutine: Coroutine[Any, Any, object],
+        name: str,
+        finished: Finish,
+    ) -> None:
+        def ended(result: object, error: BaseException | None) -> None:
+            if session.invocations is not None and invocation in session.invocations:
+                session.invocations.remove(invocation)
+            if session.phase is State.CLOSED and not session.invocations:
+                self._turn.deadlines.discard(session)
+            finished(result, error)
+
+        invocation = Invocation(coroutine, name=name, fd=session.fd, finished=ended)
+        if session.invocations is None:
+            session.invocations = []
+        session.invocations.append(invocation)
+        self._stats.invocations += 1
+        self._turn.put(Invoke(invocation))
+
+    def _park(self, invocation: Invocation, wait: Wait) -> None:
+        """The handler waits for something of ours: say `Resume` when it happens."""
+        invocation.wait = wait
+
+        def resume() -> None:
+            if invocation.wait is wait and not invocation.done:
+                self._turn.put(Resume(invocation))
+
+        wait.add_hook(resume)
+
+    def _finish(self, invocation: Invocation, result: object, error: BaseException | None) -> None:
+        invocation.done = True
+        self._stats.invocations -= 1
+        invocation.finished(result, error)
+
+    def report(self, session: Session, name: str, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            return  # a cancellation is nobody's failure
+        self._stats.handler_failures += 1
+        self._turn.put(HandlerFailed(session.fd, name, error))
+
+    def step(
+        self,
+        invocation: Invocation,
+        error: BaseException | None = None,
+        value: Any = None,
+    ) -> Any:
+        """Run one step of an `async` handler, from one await to the next.
+
+        `value` or `error` is what a foreign await gave. Gives `FINISHED`, a `Wait` of ours (call
+        again after its `Resume`), or what the handler yielded to the transport's loop. Only
+        exceptions that are no `Exception`, such as a cancellation, come out of it.
+        """
+        if invocation.done:
+            return FINISHED
+        invocation.wait = None
+        self._turn.step = invocation
+        try:
+            if error is None:
+                yielded = invocation.coroutine.send(value)
+            else:
+                yielded = invocation.coroutine.throw(error)
+        except StopIteration as stop:
+            self._turn.step = None
+            self._finish(invocation, stop.value, None)
+            return FINISHED
+        except BaseException as raised:
+            self._turn.step = None
+            self._finish(invocation, None, raised)
+            if not isinstance(raised, Exception):
+                raise
+            return FINISHED
+        self._turn.step = None
+        if isinstance(yielded, Wait):
+            self._park(invocation, yielded)
+        return yielded

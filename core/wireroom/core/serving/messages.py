@@ -1,0 +1,123 @@
+"""From bytes of an open session to handled messages, in order. Pure."""
+
+from __future__ import annotations
+
+from typing import final
+
+from ..dispatch.function import FunctionModule
+from ..dispatch.handlers import COROUTINE
+from ..errors import SessionClosedError
+from ..sessions.session import Session
+from ..sessions.stats import Stats
+from ..wire.framing import FrameEvent, PingReceived, PongReceived, Violation
+from ..wire.states import State
+from .calls import Calls
+from .closing import Closing
+
+
+@final
+class Messages:
+    """Takes frames apart and gives messages to their handlers, one at a time a session."""
+
+    __slots__ = ("_calls", "_closing", "_stats")
+
+    def __init__(self, stats: Stats, calls: Calls, closing: Closing) -> None:
+        self._stats = stats
+        self._calls = calls
+        self._closing = closing
+
+    def receive_frames(self, session: Session, data: bytes) -> None:
+        """Bytes of an upgraded connection, to handled messages."""
+        framing = session.framing
+        deliver = session.deliver
+        outbox = session.outbox
+        assert framing is not None
+        assert deliver is not None
+        while True:
+            for event in framing.receive(data):
+                kind = type(event)
+                if (kind is str or kind is bytes) and session.phase is State.OPEN:
+                    self._stats.messages_received += 1
+                    if session.busy or session.inbox or outbox.size + outbox.unsent > outbox.mark:
+                        session.put_inbox(event)  # type: ignore[arg-type]  # a message
+                        continue
+                    try:
+                        result = deliver(session, event)  # type: ignore[arg-type]  # a message
+                    except Exception as error:
+                        self._failed(session, error)
+                    else:
+                        if result is not None:
+                            self._handle_result(session, result)
+                else:
+                    self._take_event(session, event)
+            if session.inbox or outbox.size + outbox.unsent > outbox.mark:
+                session.maybe_pause()
+            if not framing.more or session.paused or session.phase is State.ENDING:
+                return
+            data = b""
+
+    def _take_event(self, session: Session, event: FrameEvent) -> None:
+        """What is not a message, or comes when we have begun to close."""
+        if isinstance(event, str | bytes):
+            self._stats.messages_received += 1
+            self._stats.dropped_messages_received += 1
+        elif isinstance(event, PingReceived):
+            if session.phase is State.OPEN and session.framing is not None:
+                session.put_control(session.framing.encode_pong(event.payload))
+        elif not isinstance(event, PongReceived):
+            self._closing.take(session, event)
+
+    def _handle_result(self, session: Session, result: object) -> None:
+        """What a message's handler gave: a coroutine, a violation, or a reply."""
+        if isinstance(result, COROUTINE):
+            session.busy = True
+            name = session.module.current_handler
+
+            def handled(reply: object, error: BaseException | None) -> None:
+                session.busy = False
+                if error is not None:
+                    if isinstance(error, Exception):
+                        self._failed(session, error, name)
+                elif reply is not None:
+                    self._handle_result(session, reply)
+                self.pump(session)
+
+            self._calls.invoke(session, result, name, handled)
+        elif isinstance(result, Violation):
+            self._closing.take(session, result)
+        elif session.is_connected:
+            try:
+                session.send(result)
+            except Exception as error:
+                self._failed(session, error)
+        else:
+            self._stats.dropped_messages_sent += 1
+
+    def pump(self, session: Session) -> None:
+        """Go on with what waited for an earlier message."""
+        deliver = session.deliver
+        outbox = session.outbox
+        if deliver is None or isinstance(session.module, FunctionModule):
+            return
+        while session.inbox and not session.busy and session.phase is State.OPEN:
+            if outbox.size + outbox.unsent > outbox.mark:
+                return
+            try:
+                result = deliver(session, session.pop_inbox())
+            except Exception as error:
+                self._failed(session, error)
+            else:
+                if result is not None:
+                    self._handle_result(session, result)
+        if not session.busy and not session.inbox:
+            self._closing.settle(session)
+        session.maybe_resume()
+
+    def _failed(self, session: Session, error: Exception, name: str = "") -> None:
+        """A handler raised: report it, tell the peer, go on."""
+        if isinstance(error, SessionClosedError) and not session.is_connected:
+            return
+        self._calls.report(session, name or session.module.current_handler, error)
+        reply = session.module.error_reply("handler_failed", "the server failed to handle this")
+        if reply is not None and session.is_connected:
+            session.send(reply)

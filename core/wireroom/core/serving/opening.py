@@ -1,0 +1,313 @@
+"""Requests: plain HTTP, and the handshake that opens a session. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Final, final
+
+from ..app import App
+from ..dispatch.decisions import Accept, Decision, Reject
+from ..dispatch.function import FunctionModule, WebSocket
+from ..dispatch.handlers import handler_name
+from ..dispatch.http import HttpRoute, as_response
+from ..dispatch.module import SessionModule
+from ..errors import LocalProtocolError, RemoteProtocolError, SessionClosedError
+from ..events import RequestAnswered, SessionOpened
+from ..sessions.rooms import Namespace
+from ..sessions.session import Session
+from ..sessions.stats import Stats
+from ..turn import Turn
+from ..wire import handshake
+from ..wire.close_codes import CloseCode
+from ..wire.engines import new_framing
+from ..wire.framing import Message
+from ..wire.request import Request, Response
+from ..wire.states import Input, State
+from .calls import Calls
+from .closing import ABNORMAL, Closing
+from .messages import Messages
+
+_REFUSED_FROM: Final = 400  # the lowest status of a refusal
+
+
+@final
+class Opening:
+    """Reads requests, asks the application, and opens sessions."""
+
+    __slots__ = (
+        "_app",
+        "_calls",
+        "_closing",
+        "_deliverers",
+        "_limits",
+        "_messages",
+        "_namespaces",
+        "_stats",
+        "_turn",
+    )
+
+    def __init__(
+        self,
+        app: App,
+        turn: Turn,
+        stats: Stats,
+        calls: Calls,
+        closing: Closing,
+        messages: Messages,
+    ) -> None:
+        self._app = app
+        self._limits = app.limits
+        self._turn = turn
+        self._stats = stats
+        self._calls = calls
+        self._closing = closing
+        self._messages = messages
+        self._namespaces = {
+            module: Namespace(turn=turn, stats=stats, pack=module.pack) for _, module in app.modules
+        }
+        self._deliverers: dict[SessionModule, Callable[[Session, Message], object]] = {
+            module: module.deliverer() for _, module in app.modules
+        }
+
+    def receive_head(self, session: Session, data: bytes) -> None:
+        """Requests, one after another; several may come in one read."""
+        while session.phase is State.HEAD:
+            reader = session.reader
+            assert reader is not None
+            started = reader.receiving
+            try:
+                request = reader.receive_data(data, client=session.address, secure=session.secure)
+            except RemoteProtocolError as error:
+                self.refuse(session, None, error)
+                return
+            data = b""
+            if request is None:
+                if reader.receiving and not started and reader.answered:
+                    session.set_phase_deadline(self._limits.head_timeout_s)
+                return
+            self._stats.requests += 1
+            session.request = request
+            session.happened(Input.REQUEST_RECEIVED)
+            session.set_phase_deadline(self._limits.handshake_timeout_s)
+            try:
+                self._route(session, request)
+            except RemoteProtocolError as error:
+                self.refuse(session, request, error)
+
+    def _route(self, session: Session, request: Request) -> None:
+        """To a WebSocket module or an HTTP route. Raises `RemoteProtocolError`."""
+        module_match = self._app.modules.match(request.raw_path)
+        wants_websocket = handshake.asks_for_websocket(request)
+        if module_match is not None and wants_websocket:
+            module, request.path_params = module_match
+            origins = self._app.origins if module.origins is None else module.origins
+            session.upgrade = handshake.check_upgrade(request, origins)
+            self._ask(session, module)
+            return
+        route_match = self._app.routes.match(request.raw_path)
+        if route_match is not None:
+            if request.method not in ("GET", "HEAD"):
+                raise _not_allowed("GET, HEAD")
+            route, request.path_params = route_match
+            self._call_route(session, request, route)
+        elif module_match is None:
+            raise RemoteProtocolError("there is nothing at this path", status=404)
+        elif request.method != "GET":
+            raise _not_allowed("GET")
+        else:
+            raise handshake.upgrade_required()
+
+    def _call_route(self, session: Session, request: Request, route: HttpRoute) -> None:
+        inline = True
+
+        def answer(result: object, error: BaseException | None) -> None:
+            if session.phase is not State.REQUEST:
+                return
+            try:
+                if error is not None:
+                    raise error
+                response = as_response(result)
+            except Exception as failure:
+                self._calls.report(session, route.name, failure)
+                response = Response(500, "the server failed to answer\n")
+            self.respond(session, request, response, close=False)
+            if not inline:
+                self._next_request(session)
+
+        self._calls.call(session, route.handler, (request,), route.name, answer)
+        inline = False
+
+    def _next_request(self, session: Session) -> None:
+        """What came while a request was being answered."""
+        if session.phase is State.HEAD:
+            held, session.held = session.held, b""
+            self.receive_head(session, held)
+            session.maybe_resume()
+
+    def _ask(self, session: Session, module: SessionModule) -> None:
+        """Let the application decide about a valid handshake."""
+        session.module = module
+        session.namespace = self._namespaces[module]
+        session.deliver = self._deliverers[module]
+        if isinstance(module, FunctionModule):
+            websocket = WebSocket(self, session)
+
+            def ended(result: object, error: BaseException | None) -> None:
+                self._function_ended(session, module, error)
+
+            self._calls.call(session, module.handler, (websocket,), module.current_handler, ended)
+        elif module.on_handshake_handler is None:
+            self.decide(session, Accept())
+        else:
+            handler = module.on_handshake_handler
+
+            def decided(result: object, error: BaseException | None) -> None:
+                if session.phase is not State.REQUEST:
+                    return
+                decision = Accept() if result is None else result
+                try:
+                    if error is not None:
+                        raise error
+                    if not isinstance(decision, Accept | Reject):
+                        raise LocalProtocolError(
+                            "on_handshake must give Accept, Reject or None, "
+                            f"not {type(decision).__name__}"
+                        )
+                    self.decide(session, decision)
+                except Exception as failure:
+                    self._calls.report(session, handler_name(handler), failure)
+                    self._fail_request(session)
+
+            self._calls.call(session, handler, (session.request,), handler_name(handler), decided)
+
+    def decide(self, session: Session, decision: Decision) -> None:
+        """Accept or refuse a handshake; what `WebSocket.accept` and `on_handshake` come to.
+
+        Raises `LocalProtocolError` for what the handshake does not allow.
+        """
+        if isinstance(decision, Reject):
+            self.respond(session, session.request, decision.response(), close=True)
+            return
+        upgrade, reader, module = session.upgrade, session.reader, session.module
+        assert upgrade is not None
+        assert reader is not None
+        session.subprotocol = decision.subprotocol or handshake.choose_subprotocol(
+            module.subprotocols, upgrade.subprotocols
+        )
+        headers, agreed = handshake.accept_headers(
+            upgrade,
+            subprotocol=session.subprotocol,
+            headers=decision.headers,
+            settings=self._app.deflate,
+        )
+        session.put(reader.switch_protocols(headers))
+        session.framing = new_framing(
+            self._app.framing,
+            client=False,
+            limits=self._limits,
+            deflate=agreed,
+            settings=self._app.deflate,
+        )
+        data = reader.trailing_data + session.held
+        session.reader = None
+        session.upgrade = None
+        session.held = b""
+        session.happened(Input.ACCEPTED)
+        session.user = decision.user
+        for name, value in decision.state.items():
+            setattr(session.state, name, value)
+        self._opened(session, data)
+
+    def _opened(self, session: Session, data: bytes) -> None:
+        now = self._turn.now
+        self._stats.sessions += 1
+        self._stats.sessions_total += 1
+        self._turn.put(SessionOpened(session.fd, session.path))
+        session.phase_at = inf
+        session.last_received = now
+        session.keepalive_at = now + self._limits.ping_interval_s
+        session.arm()
+        handler = session.module.on_open_handler
+        if handler is not None:
+            name = handler_name(handler)
+            session.busy = True
+
+            def opened(result: object, error: BaseException | None) -> None:
+                session.busy = False
+                if error is not None:
+                    self._calls.report(session, name, error)
+                    if session.phase is State.OPEN:
+                        session.start_closing(CloseCode.INTERNAL_ERROR, "internal error")
+                    return
+                self._messages.pump(session)
+
+            self._calls.call(session, handler, (session,), name, opened)
+        session.maybe_resume()
+        if data and session.phase is State.OPEN:
+            self._messages.receive_frames(session, data)
+        if session.answered:
+            self._closing.take(session, ABNORMAL)
+
+    def refuse(self, session: Session, request: Request | None, error: RemoteProtocolError) -> None:
+        """Answer a request that is wrong. One that is merely not for us does not end the
+        connection; a handshake, or a head that cannot be trusted, does."""
+        mere = request is not None and error.status in (404, 405, 426) and session.upgrade is None
+        if request is not None and handshake.asks_for_websocket(request):
+            mere = False
+        response = Response(error.status, error.message + "\n", error.headers)
+        self.respond(session, request, response, close=not mere)
+
+    def _fail_request(self, session: Session) -> None:
+        if session.phase is State.REQUEST:
+            response = Response(500, "the server failed to answer\n")
+            self.respond(session, session.request, response, close=True)
+
+    def respond(
+        self, session: Session, request: Request | None, response: Response, *, close: bool
+    ) -> None:
+        """Send a response, and end the connection or wait for the next request."""
+        reader = session.reader
+        assert reader is not None
+        close = close or not reader.keeps_alive or session.answered or request is None
+        session.put(reader.respond(request, response, close=close))
+        if response.status >= _REFUSED_FROM:
+            self._stats.requests_refused += 1
+        method, target = ("", "") if request is None else (request.method, request.target)
+        self._turn.put(RequestAnswered(session.fd, method, target, response.status))
+        if not close:
+            reader.next_request()
+            session.happened(Input.RESPONDED)
+            session.set_phase_deadline(self._limits.keep_alive_timeout_s)
+            return
+        self._stats.dropped_bytes_received += len(session.held)
+        session.reader = None
+        session.held = b""
+        session.happened(Input.REFUSED)
+        self._closing.conclude(session)
+
+    def _function_ended(
+        self, session: Session, module: FunctionModule, error: BaseException | None
+    ) -> None:
+        """A function handler returned or raised; the connection ends with it."""
+        gone = session.phase in (State.ENDING, State.CLOSED, State.CLOSING)
+        if isinstance(error, Exception) and not (gone and isinstance(error, SessionClosedError)):
+            self._calls.report(session, module.current_handler, error)
+        session.busy = False
+        session.drop_inbox()
+        if session.phase is State.REQUEST:
+            if error is not None:
+                self._fail_request(session)
+            else:
+                self.decide(session, Reject())
+        elif session.phase is State.OPEN:
+            if session.closing_event is not None:
+                self._closing.settle(session)
+            elif error is not None:
+                session.start_closing(CloseCode.INTERNAL_ERROR, "internal error")
+            else:
+                session.start_closing(CloseCode.NORMAL_CLOSURE, "")
+
+
+def _not_allowed(methods: str) -> RemoteProtocolError:
+    return RemoteProtocolError(f"only {methods} here", status=405, headers=(("Allow", methods),))
