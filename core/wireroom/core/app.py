@@ -19,7 +19,7 @@ from .routing.paths import Router
 from .sessions.ids import FD_MAX, Policy, new_fds
 from .wire.deflate import Deflate
 from .wire.engines import ENGINES, EngineName
-from .wire.handshake import Origins
+from .wire.handshake import Origins, check_origins
 
 W = TypeVar("W", bound=WebSocketHandler)
 
@@ -46,8 +46,7 @@ class App:
     ) -> None:
         if framing not in ENGINES:
             raise ConfigurationError("framing", f"must be one of {', '.join(ENGINES)}")
-        if isinstance(origins, str) and origins != "*":
-            raise ConfigurationError("origins", f'must be a list, or "*" for any, not {origins!r}')
+        check_origins("origins", origins)
         new_fds(fd_policy, fd_max)
         self.limits = limits or Limits()
         self.origins = origins

@@ -55,13 +55,12 @@ class Deadlines(Generic[K]):
     def due(self, now: float) -> list[K]:
         """Remove and return the keys whose deadline is at or before `now`, earliest first."""
         keys: list[K] = []
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            _, _, key = heapq.heappop(heap)
+        while self._heap and self._heap[0][0] <= now:
+            moment, _, key = heapq.heappop(self._heap)
             when = self._when.get(key)
             if when is None:
                 continue
-            if when > now:
+            if when > moment:
                 self._push(when, key)
             else:
                 del self._when[key]
@@ -79,12 +78,11 @@ class Deadlines(Generic[K]):
             heapq.heapify(self._heap)
 
     def _drop_stale(self) -> None:
-        heap = self._heap
-        while heap:
-            when, _, key = heap[0]
+        while self._heap:
+            when, _, key = self._heap[0]
             current = self._when.get(key)
             if current is not None and current <= when:
                 return
-            heapq.heappop(heap)
+            heapq.heappop(self._heap)
             if current is not None:
                 self._push(current, key)

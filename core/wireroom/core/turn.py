@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Hashable
+from math import inf, isnan
 from typing import Any, Final, TypeAlias, final
 
 from .deadlines import Deadlines
@@ -121,10 +122,12 @@ class Sleep(Wait):
 
     def __init__(self, turn: Turn, seconds: float) -> None:
         super().__init__(turn)
+        if isnan(seconds):
+            raise LocalProtocolError("cannot sleep for NaN seconds")
         self.seconds = seconds
 
     def __await__(self) -> Generator[Any, Any, None]:
-        if not self.done and self._turn.deadlines.get(self) is None:
+        if not self.done and self.seconds < inf and self._turn.deadlines.get(self) is None:
             self._turn.deadlines.set(self, self._turn.now + self.seconds)
         return super().__await__()
 

@@ -1,6 +1,6 @@
 """picows: its listeners, in Cython underneath, with aiofastnet where that is installed.
 
-Payloads are passed on as memoryviews, its cheapest way: unlike the other peers it neither
+Payloads are passed on as memoryviews, without a copy: unlike the other peers it neither
 makes a `str` of a text message nor checks that it is UTF-8.
 """
 

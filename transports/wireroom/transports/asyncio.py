@@ -5,7 +5,7 @@
     async with Server(app, "127.0.0.1", 0) as server:   # inside a program that already runs
         print(server.addresses)
 
-Inputs go to the hub as they come. What it has to say is drained once a loop turn, so that each
+Inputs go to the hub as they come, and each is followed by a drain, once a loop turn, so that each
 connection costs one write a turn however many messages it got. Bytes are taken from the hub only
 while the socket accepts them. It knows no rule of the protocol.
 """
@@ -19,7 +19,7 @@ import socket
 import ssl
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, final
+from typing import Any, Final, Self, cast, final
 
 from wireroom.core import (
     FINISHED,
@@ -45,25 +45,32 @@ from wireroom.core import (
 
 logger: Final = logging.getLogger("wireroom.asyncio")
 
-_REFUSAL_LINGER_S: Final = 1.0  # for a refused peer to read its 503 before the socket is closed
+_READ_BYTES: Final = 256 * 1024  # read at most at once
+_REFUSAL_LINGER_S: Final = 1.0  # for a refused peer to ask, and to read its 503
 
 
 @final
-class _Connection(asyncio.Protocol):
-    """One socket: asyncio's callbacks become inputs of the hub."""
+class _Connection(asyncio.BufferedProtocol):
+    """One socket: asyncio's callbacks become inputs of the hub.
 
-    __slots__ = ("_server", "accepts", "fd", "transport")
+    All connections of a server are read into one buffer, since the hub has taken what it needs
+    when `buffer_updated` returns. A `Protocol` would cost an allocation of 256 KiB a read.
+    """
+
+    __slots__ = ("_refusal", "_server", "accepts", "fd", "transport")
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self.fd = 0  # none
+        self._refusal = b""  # the response for a peer that got no fd
         self.accepts = True  # whether the socket takes bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self.transport = transport
         transport.set_write_buffer_limits(high=0)
+        _set_no_delay(transport)
         server = self._server
         try:
             self.fd = server.hub.connect(
@@ -73,22 +80,34 @@ class _Connection(asyncio.Protocol):
             )
         except IdsExhaustedError as error:
             logger.warning("connection refused: %s", error)
-            transport.write(error.response)
-            if transport.can_write_eof():
-                transport.write_eof()
+            self._refusal = error.response
             server.loop.call_later(_REFUSAL_LINGER_S, transport.close)
             return
         server.remember(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.fd:
             server = self._server
-            server.hub.receive_data(self.fd, data, now=server.time())
+            server.hub.receive_data(self.fd, bytes(server.buffer[:nbytes]), now=server.time())
+            server.schedule_drain()
+        elif self._refusal:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Answer, now that the peer has asked; it has until the linger time to read that."""
+        self.transport.write(self._refusal)
+        self._refusal = b""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def eof_received(self) -> bool:
         if not self.fd:
             return False
         self._server.hub.receive_eof(self.fd, now=self._server.time())
+        self._server.schedule_drain()
         return True  # the hub says when to close
 
     def pause_writing(self) -> None:
@@ -114,6 +133,7 @@ class _Connection(asyncio.Protocol):
         if self.fd:
             size = self.transport.get_write_buffer_size()
             self._server.hub.bytes_unsent(self.fd, size, now=self._server.time())
+            self._server.schedule_drain()
 
     def write(self) -> None:
         """Take what the hub has for this connection, and write it at once."""
@@ -138,6 +158,7 @@ class _Drive:
         error: BaseException | None = None
         while True:
             yielded = server.hub.resume(self._invocation, error, now=server.time(), value=value)
+            server.schedule_drain()
             if yielded is FINISHED:
                 return
             value = error = None
@@ -175,6 +196,7 @@ class Server:
             raise ConfigurationError("grace_s", f"must not be negative, not {grace_s!r}")
         self.hub = Hub(app, wake=self.schedule_drain, foreign_wait=self._foreign_wait)
         self.connections: dict[int, _Connection] = {}
+        self.buffer = memoryview(bytearray(_READ_BYTES))
         self._host = host
         self._port = port
         self._sock = sock
@@ -203,20 +225,16 @@ class Server:
         self._quiet.set()
         self._stop = asyncio.Event()
         self._stopped_now = asyncio.Event()
+        where: dict[str, Any] = {"sock": self._sock}
+        if self._sock is None:
+            where = {"host": self._host, "port": self._port}
+            where["reuse_port"] = self._reuse_port or None
+        if self._ssl is not None:
+            where["ssl_handshake_timeout"] = self.hub.limits.head_timeout_s
         try:
-            if self._sock is not None:
-                self._listener = await self.loop.create_server(
-                    self._new_connection, sock=self._sock, ssl=self._ssl, backlog=self._backlog
-                )
-            else:
-                self._listener = await self.loop.create_server(
-                    self._new_connection,
-                    self._host,
-                    self._port,
-                    ssl=self._ssl,
-                    backlog=self._backlog,
-                    reuse_port=self._reuse_port or None,
-                )
+            self._listener = await self.loop.create_server(
+                lambda: _Connection(self), ssl=self._ssl, backlog=self._backlog, **where
+            )
         except (OSError, OverflowError) as error:
             raise ConfigurationError(
                 "host, port", f"cannot listen on {self._host}:{self._port}: {error}"
@@ -276,6 +294,10 @@ class Server:
             self._timer.cancel()
         self._drain()
 
+    async def wait_idle(self) -> None:
+        """Wait until there is no connection and no handler."""
+        await self._quiet.wait()
+
     async def _wait_quiet(self, seconds: float) -> bool:
         """Whether all connections and handlers ended in time; False at once after `stop`."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._quiet, self._stopped_now)]
@@ -283,9 +305,6 @@ class Server:
         for each in waits:
             each.cancel()
         return self._quiet.is_set()
-
-    def _new_connection(self) -> _Connection:
-        return _Connection(self)
 
     def remember(self, connection: _Connection) -> None:
         """`connection` has a socket, and an fd."""
@@ -514,6 +533,13 @@ def _handle_signals(server: Server) -> Callable[[], None]:
             server.loop.remove_signal_handler(each)
 
     return remove
+
+
+def _set_no_delay(transport: asyncio.Transport) -> None:
+    """asyncio does this only for sockets that it has made itself."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _address(peername: Any) -> tuple[str, int] | str | None:

@@ -26,6 +26,7 @@ from ..wire.request import Address, HeaderItems, MultiDict, Request
 from ..wire.states import State
 from .decisions import Accept, Decision, Reject
 from .handlers import Handler, check_arity, handler_name
+from .module import check_handshake_settings
 from .parsers import JsonParser
 
 
@@ -254,6 +255,7 @@ class FunctionModule:
         subprotocols: Sequence[str] = (),
         origins: Origins = None,
     ) -> None:
+        check_handshake_settings(f"websocket {path!r}", subprotocols, origins)
         self.path = path
         self.handler = handler
         self.origins = origins

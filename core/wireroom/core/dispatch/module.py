@@ -19,7 +19,8 @@ from ..errors import ConfigurationError
 from ..sessions.session import Session
 from ..wire.close_codes import CloseCode
 from ..wire.framing import Message, Violation
-from ..wire.handshake import Origins
+from ..wire.handshake import Origins, check_origins
+from ..wire.header_grammar import is_token
 from .context import Context
 from .handlers import (
     H,
@@ -58,6 +59,15 @@ class SessionModule(Protocol):
         """What a peer is told when a handler failed, or None if that has to be a close code."""
 
 
+def check_handshake_settings(what: str, subprotocols: Sequence[str], origins: Origins) -> None:
+    """Raises `ConfigurationError` for a str where a list belongs, or what is no token."""
+    check_origins(f"{what}: origins", origins)
+    if isinstance(subprotocols, str) or not all(is_token(each) for each in subprotocols):
+        raise ConfigurationError(
+            f"{what}: subprotocols", f"must be a list of tokens, not {subprotocols!r}"
+        )
+
+
 @final
 class _Command:
     """One command and its handler."""
@@ -93,6 +103,7 @@ class Module:
             raise ConfigurationError(
                 f"module {path!r}: kinds", f'must be "any", "text" or "binary", not {kinds!r}'
             )
+        check_handshake_settings(f"module {path!r}", subprotocols, origins)
         self.path = path
         self.origins = origins
         self.subprotocols = tuple(subprotocols)

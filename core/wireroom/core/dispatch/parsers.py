@@ -15,6 +15,7 @@ import msgspec
 from ..errors import ConfigurationError
 from ..wire.framing import Message
 
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # too deep
 _WHERE: Final = re.compile(r" - at `\$\.?(?:\.\.\.)?([^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `([^`]+)`")
 _UNKNOWN: Final = re.compile(r"contains unknown field `([^`]+)`")
@@ -68,7 +69,7 @@ class JsonParser:
             command: str = self._decode_envelope(message).command
         except msgspec.ValidationError as error:
             raise BadMessage("unknown_type", _problem(error), _field(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _NOT_JSON as error:
             raise BadMessage("invalid_json", f"the message is not JSON: {error}") from error
         return command
 
@@ -84,7 +85,7 @@ class JsonParser:
                 return decode(message)
             except msgspec.ValidationError as error:
                 raise BadMessage("invalid_data", _problem(error), _field(error)) from error
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except _NOT_JSON as error:
                 raise BadMessage("invalid_json", f"the message is not JSON: {error}") from error
 
         return decode_data

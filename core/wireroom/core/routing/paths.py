@@ -131,12 +131,16 @@ def _find(
             return found
     for kind in _KINDS:
         child = node.kinds.get(kind)
-        if child is None or segment == "":
+        if child is None:
             continue
         if kind == "path":
-            if child.target is not None:
-                values.append("/".join(_decode(each) for each in segments[index:]))
-            return child.target
+            rest = "/".join(_decode(each) for each in segments[index:])
+            if rest and child.target is not None:
+                values.append(rest)
+                return child.target
+            continue
+        if segment == "":
+            continue
         if kind == "int" and not _DIGITS.fullmatch(segment):
             continue
         values.append(int(segment) if kind == "int" else segment)

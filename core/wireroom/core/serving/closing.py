@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import inf
 from typing import Final, final
 
-from ..dispatch.function import FunctionModule
 from ..dispatch.handlers import handler_name
 from ..events import Disconnect, SessionClosed, ShutdownWrite
 from ..limits import Limits
@@ -48,14 +47,13 @@ class Closing:
     def settle(self, session: Session) -> None:
         """What came after the last message takes effect: answer a Close, or fail."""
         event = session.closing_event
-        framing = session.framing
-        if event is None or framing is None or session.phase not in (State.OPEN, State.CLOSING):
+        if event is None or session.phase not in (State.OPEN, State.CLOSING):
             return
         session.closing_event = None
         if isinstance(event, Violation):
             self._stats.violations += 1
             if session.phase is State.OPEN:
-                session.put(framing.encode_close(event.code, event.reason))
+                session.put_close(event.code, event.reason)
             self.end(session, Input.FAILED, CloseReceived(event.code, event.reason))
         elif event is ABNORMAL:
             self.end(session, Input.EOF_RECEIVED, event)
@@ -63,7 +61,7 @@ class Closing:
             session.answered = True
             if session.phase is State.OPEN:
                 code = None if event.code == CloseCode.NO_STATUS_RECEIVED else event.code
-                session.put(framing.encode_close(code, ""))
+                session.put_close(code, "")
             self.end(session, Input.CLOSE_COMPLETED, event)
         self.conclude(session)
 
@@ -71,6 +69,8 @@ class Closing:
         """The session, if there was one, is over; the socket may live a little longer."""
         before = session.phase
         session.happened(how)
+        if how is Input.LOST and isinstance(session.closing_event, CloseReceived):
+            close = session.closing_event  # section 7.1.5: the first Close that was received
         if before is State.OPEN:
             self._stats.sessions -= 1
             session.close_code = int(close.code)
@@ -80,7 +80,7 @@ class Closing:
             return
         session.keepalive_at = inf
         session.closing_event = None
-        if not isinstance(session.module, FunctionModule):
+        if not session.is_function:
             session.drop_inbox()
         session.let_go()
         self._turn.put(SessionClosed(session.fd, session.close_code, session.close_reason))

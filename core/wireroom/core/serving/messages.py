@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-from ..dispatch.function import FunctionModule
 from ..dispatch.handlers import COROUTINE
 from ..errors import SessionClosedError
 from ..sessions.session import Session
@@ -38,7 +37,9 @@ class Messages:
                 kind = type(event)
                 if (kind is str or kind is bytes) and session.phase is State.OPEN:
                     self._stats.messages_received += 1
-                    if session.busy or session.inbox or outbox.size + outbox.unsent > outbox.mark:
+                    if (
+                        session.busy or session.inbox or outbox.size + outbox.unsent > outbox.mark
+                    ) and not session.is_function:
                         session.put_inbox(event)  # type: ignore[arg-type]  # a message
                         continue
                     try:
@@ -83,8 +84,10 @@ class Messages:
                 self.pump(session)
 
             self._calls.invoke(session, result, name, handled)
-        elif isinstance(result, Violation):
-            self._closing.take(session, result)
+        elif isinstance(result, Violation):  # its place is here, before what came later
+            session.drop_inbox()
+            session.closing_event = result
+            self._closing.settle(session)
         elif session.is_connected:
             try:
                 session.send(result)
@@ -97,7 +100,7 @@ class Messages:
         """Go on with what waited for an earlier message."""
         deliver = session.deliver
         outbox = session.outbox
-        if deliver is None or isinstance(session.module, FunctionModule):
+        if deliver is None or session.is_function:
             return
         while session.inbox and not session.busy and session.phase is State.OPEN:
             if outbox.size + outbox.unsent > outbox.mark:

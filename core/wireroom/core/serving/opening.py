@@ -72,7 +72,13 @@ class Opening:
 
     def receive_head(self, session: Session, data: bytes) -> None:
         """Requests, one after another; several may come in one read."""
+        if session.held:
+            data = session.held + data
+            session.held = b""
         while session.phase is State.HEAD:
+            if session.paused:
+                session.held = data
+                return
             reader = session.reader
             assert reader is not None
             started = reader.receiving
@@ -94,6 +100,7 @@ class Opening:
                 self._route(session, request)
             except RemoteProtocolError as error:
                 self.refuse(session, request, error)
+            session.maybe_pause()  # a peer that asks faster than it reads
 
     def _route(self, session: Session, request: Request) -> None:
         """To a WebSocket module or an HTTP route. Raises `RemoteProtocolError`."""
@@ -122,8 +129,6 @@ class Opening:
         inline = True
 
         def answer(result: object, error: BaseException | None) -> None:
-            if session.phase is not State.REQUEST:
-                return
             try:
                 if error is not None:
                     raise error
@@ -131,6 +136,10 @@ class Opening:
             except Exception as failure:
                 self._calls.report(session, route.name, failure)
                 response = Response(500, "the server failed to answer\n")
+            except BaseException:  # a cancellation: the server ends
+                response = Response(503, "the server is shutting down\n")
+            if session.phase is not State.REQUEST:
+                return
             self.respond(session, request, response, close=False)
             if not inline:
                 self._next_request(session)
@@ -141,9 +150,8 @@ class Opening:
     def _next_request(self, session: Session) -> None:
         """What came while a request was being answered."""
         if session.phase is State.HEAD:
-            held, session.held = session.held, b""
-            self.receive_head(session, held)
-            session.maybe_resume()
+            session.resume_reading()
+            self.receive_head(session, b"")
 
     def _ask(self, session: Session, module: SessionModule) -> None:
         """Let the application decide about a valid handshake."""
@@ -151,6 +159,7 @@ class Opening:
         session.namespace = self._namespaces[module]
         session.deliver = self._deliverers[module]
         if isinstance(module, FunctionModule):
+            session.is_function = True
             websocket = WebSocket(self, session)
 
             def ended(result: object, error: BaseException | None) -> None:
@@ -163,12 +172,12 @@ class Opening:
             handler = module.on_handshake_handler
 
             def decided(result: object, error: BaseException | None) -> None:
-                if session.phase is not State.REQUEST:
-                    return
                 decision = Accept() if result is None else result
                 try:
                     if error is not None:
                         raise error
+                    if session.phase is not State.REQUEST:
+                        return
                     if not isinstance(decision, Accept | Reject):
                         raise LocalProtocolError(
                             "on_handshake must give Accept, Reject or None, "
@@ -177,6 +186,8 @@ class Opening:
                     self.decide(session, decision)
                 except Exception as failure:
                     self._calls.report(session, handler_name(handler), failure)
+                    self._fail_request(session)
+                except BaseException:  # a cancellation: the server ends
                     self._fail_request(session)
 
             self._calls.call(session, handler, (session.request,), handler_name(handler), decided)
@@ -201,7 +212,7 @@ class Opening:
             headers=decision.headers,
             settings=self._app.deflate,
         )
-        session.put(reader.switch_protocols(headers))
+        session.put_response(reader.switch_protocols(headers))
         session.framing = new_framing(
             self._app.framing,
             client=False,
@@ -244,7 +255,7 @@ class Opening:
 
             self._calls.call(session, handler, (session,), name, opened)
         session.maybe_resume()
-        if data and session.phase is State.OPEN:
+        if data and session.phase in (State.OPEN, State.CLOSING):
             self._messages.receive_frames(session, data)
         if session.answered:
             self._closing.take(session, ABNORMAL)
@@ -270,7 +281,7 @@ class Opening:
         reader = session.reader
         assert reader is not None
         close = close or not reader.keeps_alive or session.answered or request is None
-        session.put(reader.respond(request, response, close=close))
+        session.put_response(reader.respond(request, response, close=close))
         if response.status >= _REFUSED_FROM:
             self._stats.requests_refused += 1
         method, target = ("", "") if request is None else (request.method, request.target)
@@ -278,7 +289,11 @@ class Opening:
         if not close:
             reader.next_request()
             session.happened(Input.RESPONDED)
-            session.set_phase_deadline(self._limits.keep_alive_timeout_s)
+            session.set_phase_deadline(
+                self._limits.head_timeout_s
+                if reader.receiving
+                else self._limits.keep_alive_timeout_s
+            )
             return
         self._stats.dropped_bytes_received += len(session.held)
         session.reader = None

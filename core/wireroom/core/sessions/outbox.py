@@ -1,7 +1,8 @@
 """What waits to be sent on one connection. Pure.
 
-Pongs and Pings go before messages, since nothing is lost by it and a peer that measures us is
-answered in time; a Close is simply the last thing put in. The bytes that the transport has taken
+HTTP responses go first, the handshake's among them: no frame may overtake it. Pongs and Pings go
+before messages, since nothing is lost by it and a peer that measures us is answered in time; a
+Close is simply the last thing put in. The bytes that the transport has taken
 but its socket has not (`unsent`) count as waiting.
 """
 
@@ -14,12 +15,13 @@ from typing import final
 class Outbox:
     """Frames in order, with their size in bytes."""
 
-    __slots__ = ("control", "frames", "limit", "mark", "size", "unsent")
+    __slots__ = ("control", "frames", "limit", "mark", "responses", "size", "unsent")
 
     def __init__(self, *, mark: int, limit: int) -> None:
-        self.frames: list[bytes] = []
+        self.responses: list[bytes] = []
         self.control: list[bytes] = []
-        self.size = 0  # bytes of `frames`
+        self.frames: list[bytes] = []
+        self.size = 0  # bytes of `responses` and `frames`
         self.unsent = 0
         self.mark = mark
         self.limit = limit
@@ -27,17 +29,22 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether the transport has taken everything."""
-        return not self.frames and not self.control
+        return not self.frames and not self.control and not self.responses
 
     @property
     def waiting(self) -> int:
-        """Bytes of messages that the socket has not taken."""
+        """Bytes that the socket has not taken, but for control frames."""
         return self.size + self.unsent
 
     def put(self, frame: bytes) -> None:
-        """Add the bytes of a message, a response or a Close."""
+        """Add a message or a Close."""
         self.frames.append(frame)
         self.size += len(frame)
+
+    def put_response(self, response: bytes) -> None:
+        """Add an HTTP response."""
+        self.responses.append(response)
+        self.size += len(response)
 
     def put_control(self, frame: bytes, pending_max: int) -> bool:
         """Add a Pong or a Ping; False if an older one had to go (RFC 6455 section 5.5.3)."""
@@ -50,17 +57,18 @@ class Outbox:
     def take(self) -> list[bytes]:
         """Everything, for the transport."""
         taken = self.frames
-        if self.control:
-            taken = self.control + taken
+        if self.control or self.responses:
+            taken = self.responses + self.control + taken
+            self.responses = []
             self.control = []
         self.frames = []
         self.size = 0
         return taken
 
     def clear(self) -> int:
-        """Drop what has not been taken, which is whole frames; how many they were."""
+        """Drop the frames that have not been taken, which are whole; how many messages that is."""
         dropped = len(self.frames)
         self.frames = []
         self.control = []
-        self.size = 0
+        self.size = sum(map(len, self.responses))
         return dropped

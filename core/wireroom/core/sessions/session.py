@@ -67,6 +67,7 @@ class Session:
         "inbox",
         "inbox_bytes",
         "invocations",
+        "is_function",
         "keepalive_at",
         "last_received",
         "limits",
@@ -123,6 +124,7 @@ class Session:
         # the application
         self.module: Any = None  # a module of `dispatch`, which is above us
         self.deliver: Callable[[Session, Message], object] | None = None
+        self.is_function = False  # whether the module is a function, which reads the inbox
         self.namespace: Namespace | None = None
         self._rooms: dict[str, None] | None = None
         self._user: object = None
@@ -296,11 +298,14 @@ class Session:
             reason=self.close_reason,
         )
 
-    def put(self, data: bytes) -> None:
-        """Bytes that are no message: a response, or a Close."""
-        if not self.outbox.frames:
-            self.turn.mark(self.fd)
-        self.outbox.put(data)
+    def put_response(self, response: bytes) -> None:
+        self.turn.mark(self.fd)
+        self.outbox.put_response(response)
+
+    def put_close(self, code: int | None, reason: str) -> None:
+        assert self.framing is not None
+        self.turn.mark(self.fd)
+        self.outbox.put(self.framing.encode_close(code, reason))
 
     def put_control(self, frame: bytes) -> None:
         if self.outbox.empty:
@@ -310,8 +315,7 @@ class Session:
 
     def start_closing(self, code: int, reason: str) -> None:
         """Send a Close first; the peer has until the close deadline to answer."""
-        assert self.framing is not None
-        self.put(self.framing.encode_close(code, reason))
+        self.put_close(code, reason)
         self.happened(Input.CLOSE_SENT)
         self.stats.sessions -= 1
         self.close_code = int(code)
@@ -356,14 +360,21 @@ class Session:
     @property
     def waits_for_outbox(self) -> bool:
         """Whether something is to happen once the transport has taken bytes."""
-        return self._drained is not None or self.paused or self.want_close
+        return self._drained is not None or self.paused or self.want_close or bool(self.inbox)
 
     def outbox_taken(self) -> None:
         """The transport has made room: whoever awaits `drain` goes on, and so does reading."""
-        if self._drained is not None and self.outbox.waiting <= self.outbox.mark:
+        if self.outbox.waiting > self.outbox.mark:
+            return
+        if self._drained is not None:
             self._drained.happen()
             self._drained = None
-        self.maybe_resume()
+        if self.inbox and not self.busy and not self.is_function and self.phase is State.OPEN:
+            # What waited for the outbox is handled before more is read.
+            self.paused = False
+            self.turn.put(ResumeReading(self.fd))
+        else:
+            self.maybe_resume()
 
     @property
     def is_full(self) -> bool:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ..errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
 from ..limits import Limits
@@ -31,11 +32,13 @@ from .framing import (
     RandomBytes,
     Violation,
 )
+from .header_grammar import is_host
 from .http_head import ResponseReader
 from .request import HeaderItems, MultiDict
 from .states import Input, State, next_state
 
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
+_URL_RE: Final = re.compile(r"[\x21\x22\x24-\x7e]+")  # visible characters but "#"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,11 +61,25 @@ class Refused:
 ClientEvent: TypeAlias = FrameEvent | Opened | Refused
 
 
+def _split_url(url: str) -> SplitResult:
+    """The parts of a URL of RFC 6455 section 3, which has no user and no fragment."""
+    problem = f"{url!r} is not a ws:// or wss:// URL"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in _DEFAULT_PORTS and is_host(parts.netloc) and parts.port != 0
+    except ValueError as error:  # an address or a port that is none
+        raise ConfigurationError("url", problem) from error
+    if not valid or _URL_RE.fullmatch(url) is None:
+        raise ConfigurationError("url", problem)
+    return parts
+
+
 @final
 class ClientConnection:
     """One client connection. `random_bytes(n)` gives the key and the masking keys (5.3, 10.3).
 
-    Raises `ConfigurationError` for a URL that is none of RFC 6455 section 3.
+    Raises `ConfigurationError` for a URL that is none of RFC 6455 section 3, and
+    `LocalProtocolError` for headers or subprotocols that cannot be sent.
     """
 
     def __init__(
@@ -77,11 +94,9 @@ class ClientConnection:
         framing: Literal["wireroom", "wsproto"] = "wireroom",
         limits: Limits | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.fragment:
-            raise ConfigurationError("url", f"{url!r} is not a ws:// or wss:// URL")
+        parts = _split_url(url)
         self.state = State.REQUEST
-        self.host = parts.hostname
+        self.host = parts.hostname or ""
         self.port = parts.port or _DEFAULT_PORTS[parts.scheme]
         self.secure = parts.scheme == "wss"
         self._limits = limits or Limits()
@@ -153,9 +168,8 @@ class ClientConnection:
         """Start the closing handshake (section 7.1.2). Raises `LocalProtocolError`."""
         if code is not None and not may_be_sent(code, client=True):
             raise LocalProtocolError(f"close code {code} may not be sent")
-        framing = self._open_framing()
+        self._outgoing.append(self._open_framing().encode_close(code, reason))
         self._happened(Input.CLOSE_SENT)
-        self._outgoing.append(framing.encode_close(code, reason))
 
     def _open_framing(self) -> Framing:
         if self.state is not State.OPEN or self._framing is None:

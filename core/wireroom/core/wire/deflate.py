@@ -13,6 +13,7 @@ from .header_grammar import ExtensionOffer, ExtensionParameter
 EXTENSION_NAME: Final = "permessage-deflate"
 _TAIL: Final = b"\x00\x00\xff\xff"  # section 7.2.1: removed by the sender, added by the receiver
 _INFLATE_WINDOW_BITS: Final = -15  # raw; the largest window reads every smaller one
+_SLICE: Final = 512  # bytes given to zlib at once after a stream's end, for it copies what is left
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -172,6 +173,15 @@ def accept_response(
     )
 
 
+def deflated_bytes_max(size: int) -> int:
+    """What a sender may make of `size` bytes at worst.
+
+    Fixed Huffman codes take 9 bits for some bytes; zlib's stored blocks add 5 bytes to each 127
+    at its lowest memory level.
+    """
+    return size + (size >> 3) + 64
+
+
 class MessageTooBig(Exception):  # noqa: N818 - not an error of ours, a verdict on the peer
     """The inflated message would pass its bound."""
 
@@ -224,12 +234,14 @@ class Inflater:
         for data that is not DEFLATE.
         """
         pieces: list[bytes] = []
+        position = 0
+        end = stop = len(data)
         while True:
             decompressor = self._decompressor
             if decompressor is None:
                 decompressor = self._decompressor = zlib.decompressobj(_INFLATE_WINDOW_BITS)
             try:
-                piece = decompressor.decompress(data, room + 1)
+                piece = decompressor.decompress(data[position:stop], room + 1)
             except zlib.error as error:
                 raise RemoteProtocolError(
                     "the compressed data is invalid", close_code=CloseCode.INVALID_PAYLOAD_DATA
@@ -237,14 +249,16 @@ class Inflater:
             room -= len(piece)
             if room < 0:
                 raise MessageTooBig
-            pieces.append(piece)
-            if not decompressor.eof:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            # A block with BFINAL ended the stream (section 7.2.3.4); the next starts anew.
-            data = decompressor.unused_data
-            self._decompressor = None
-            if not data:
+            if piece:
+                pieces.append(piece)
+            position = stop
+            if decompressor.eof:
+                # A block with BFINAL ended the stream (section 7.2.3.4); the next starts anew.
+                position -= len(decompressor.unused_data)
+                self._decompressor = None
+            if position == end:
                 return b"".join(pieces)
+            stop = min(position + _SLICE, end)
 
     def finish(self, room: int) -> bytes:
         """Inflate what the end of the message still releases (section 7.2.2)."""

@@ -14,7 +14,14 @@ from typing import Final, final
 
 from ..errors import RemoteProtocolError
 from .close_codes import CloseCode, may_be_on_the_wire
-from .deflate import Deflate, DeflateParameters, Deflater, Inflater, MessageTooBig
+from .deflate import (
+    Deflate,
+    DeflateParameters,
+    Deflater,
+    Inflater,
+    MessageTooBig,
+    deflated_bytes_max,
+)
 from .framing import (
     CloseReceived,
     FrameEvent,
@@ -89,6 +96,14 @@ def parse_close(payload: bytes) -> CloseReceived:
         return CloseReceived(code, payload[2:].decode())
     except UnicodeDecodeError as error:
         raise _error("the close reason is not UTF-8", CloseCode.INVALID_PAYLOAD_DATA) from error
+
+
+def ends_in_surrogate(tail: bytes) -> bool:
+    """Whether `tail`, an unfinished character, is the beginning of a surrogate (RFC 3629).
+
+    Python's incremental decoders wait for its third byte before they say so.
+    """
+    return b"\xed\xa0" <= tail < b"\xee"
 
 
 def _error(message: str, code: int = CloseCode.PROTOCOL_ERROR) -> RemoteProtocolError:
@@ -349,8 +364,7 @@ class FrameCodec:
     def _check_size(self, first: int, opcode: int, length: int) -> None:
         compressed = self._compressed if opcode == CONTINUATION else bool(first & RSV1)
         if compressed:
-            # What does not compress grows by 5 bytes a stored block of at least 8 KiB.
-            if length > self._frame_bytes_max + (self._frame_bytes_max >> 10) + 64:
+            if length > deflated_bytes_max(self._frame_bytes_max):
                 raise MessageTooBig
             return
         if length > self._frame_bytes_max:
@@ -429,7 +443,9 @@ class FrameCodec:
             # Checked as it comes, so that the first wrong byte ends it (section 8.1).
             checked = self._utf8_tail + chunk
             _, consumed = utf_8_decode(checked, "strict", last)
-            self._utf8_tail = checked[consumed:]
+            tail = self._utf8_tail = checked[consumed:]
+            if tail and ends_in_surrogate(tail):
+                raise _error("the text is not UTF-8", CloseCode.INVALID_PAYLOAD_DATA)
         self._partial = True
         if not last:
             if buffer is None:

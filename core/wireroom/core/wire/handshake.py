@@ -10,10 +10,16 @@ from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from ..errors import LocalProtocolError, RemoteProtocolError
+from ..errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
 from . import deflate
 from .deflate import Deflate, DeflateParameters
-from .header_grammar import ExtensionOffer, parse_extensions, parse_tokens, parse_upgrade
+from .header_grammar import (
+    ExtensionOffer,
+    is_token,
+    parse_extensions,
+    parse_tokens,
+    parse_upgrade,
+)
 from .request import HeaderItems, MultiDict, Request, check_headers, header_list
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
@@ -33,6 +39,7 @@ _OWN_HEADERS: Final = frozenset(
         "sec-websocket-protocol",
         "sec-websocket-version",
         "content-length",
+        "host",
         "transfer-encoding",
     )
 )
@@ -88,6 +95,8 @@ def check_upgrade(request: Request, origins: Origins) -> Upgrade:
         raise upgrade_required()
     if not _has_upgrade_token(headers):
         raise _bad("the Connection header has no upgrade token")
+    if request.has_body:
+        raise _bad("a WebSocket handshake has no body")
     _check_version(headers)
     key = _check_key(headers)
     _check_origin(request, origins)
@@ -147,6 +156,12 @@ def _check_origin(request: Request, origins: Origins) -> None:
         if allowed:
             return
     raise RemoteProtocolError("this Origin may not connect", status=403)
+
+
+def check_origins(setting: str, origins: Origins) -> None:
+    """Raises `ConfigurationError` for a str that is not "*"."""
+    if isinstance(origins, str) and origins != "*":
+        raise ConfigurationError(setting, f'must be a list, or "*" for any, not {origins!r}')
 
 
 def _same_host(origin: str, host: str) -> bool:
@@ -223,7 +238,12 @@ def request_headers(
     headers: HeaderItems,
     settings: Deflate | None,
 ) -> list[tuple[str, str]]:
-    """The headers of a client's opening handshake (section 4.1)."""
+    """The headers of a client's opening handshake (section 4.1).
+
+    Raises `LocalProtocolError` for what would not be one.
+    """
+    if len(set(subprotocols)) != len(subprotocols) or not all(map(is_token, subprotocols)):
+        raise LocalProtocolError("subprotocols are different tokens (RFC 6455 section 4.1)")
     request = [
         ("Host", host),
         ("Upgrade", "websocket"),
@@ -238,6 +258,7 @@ def request_headers(
     if settings is not None:
         request.append(("Sec-WebSocket-Extensions", deflate.offer(settings)))
     request.extend(_application_headers(headers))
+    check_headers(request)
     return request
 
 

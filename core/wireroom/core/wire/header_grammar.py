@@ -20,6 +20,14 @@ _PARAMETER_RE: Final = re.compile(
     rf"[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|({_QUOTED})))?"
 )
 
+# RFC 9112 section 3.2: uri-host [ ":" port ], with the uri-host of RFC 3986 section 3.2.2.
+_NAME_CHARACTER: Final = r"[A-Za-z0-9\-._~!$&'()*+,;=]"
+_HOST_RE: Final = re.compile(
+    rf"(?:\[(?:{_NAME_CHARACTER}|:)+\]|(?:{_NAME_CHARACTER}|%[0-9A-Fa-f]{{2}})+)(?::[0-9]*)?"
+)
+# RFC 9110 section 5.5, without leading and trailing whitespace.
+_FIELD_VALUE_RE: Final = re.compile(r"(?:[\x21-\x7e\x80-\xff](?:[ \t]*[\x21-\x7e\x80-\xff])*)?")
+
 
 class ExtensionOffer(NamedTuple):
     """One element of Sec-WebSocket-Extensions."""
@@ -31,6 +39,16 @@ class ExtensionOffer(NamedTuple):
 def is_token(text: str) -> bool:
     """Whether `text` is a token (RFC 9110 section 5.6.2)."""
     return _TOKEN_RE.fullmatch(text) is not None
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` is a host with or without a port (RFC 9112 section 3.2), and not empty."""
+    return _HOST_RE.fullmatch(text) is not None
+
+
+def is_field_value(text: str) -> bool:
+    """Whether `text` can be sent as a header's value (RFC 9110 section 5.5)."""
+    return _FIELD_VALUE_RE.fullmatch(text) is not None
 
 
 def parse_tokens(values: list[str], header: str) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Final, final
 
 import h11
 
-from ..errors import RemoteProtocolError
+from ..errors import LocalProtocolError, RemoteProtocolError
 from ..limits import Limits
+from .header_grammar import is_host
 from .request import Address, Request, Response, header_list, phrase
 
 
@@ -99,8 +100,10 @@ class RequestReader(_HeadReader):
             )
         except UnicodeDecodeError as error:
             raise RemoteProtocolError("the request target is not ASCII", status=400) from error
-        headers = request.headers
-        self._has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        host = request.headers.get("host")
+        if host and not is_host(host):
+            raise RemoteProtocolError("the Host header is malformed", status=400)
+        self._has_body = request.has_body
         if not self._has_body:
             self._connection.next_event()  # EndOfMessage, so that h11 can start the next cycle
         return request
@@ -120,7 +123,7 @@ class RequestReader(_HeadReader):
         names = {name.lower() for name, _ in headers}
         if body and not without_body and "content-type" not in names:
             headers.append(("Content-Type", response.content_type))
-        if not without_body and "content-length" not in names:
+        if not without_body:
             headers.append(("Content-Length", str(len(body))))
         if close:
             headers.append(("Connection", "close"))
@@ -167,10 +170,13 @@ class ResponseReader(_HeadReader):
         self._response: h11.Response | None = None
 
     def request(self, target: str, headers: list[tuple[str, str]]) -> bytes:
-        """The bytes of a GET request without a body."""
-        data = self._connection.send(
-            h11.Request(method="GET", target=target, headers=_encode(headers))
-        )
+        """The bytes of a GET request without a body. Raises `LocalProtocolError`."""
+        try:
+            data = self._connection.send(
+                h11.Request(method="GET", target=target, headers=_encode(headers))
+            )
+        except h11.LocalProtocolError as error:
+            raise LocalProtocolError(str(error)) from error
         return (data or b"") + (self._connection.send(h11.EndOfMessage()) or b"")
 
     def receive_data(self, data: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:

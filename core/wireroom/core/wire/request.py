@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .header_grammar import is_token
+from .header_grammar import is_field_value, is_token
 
 Address: TypeAlias = tuple[str, int] | str | None
 """A peer's address: host and port, the path of a Unix socket, or None where there is none."""
@@ -88,6 +88,12 @@ class Request:
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
 
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows the head (RFC 9112 section 6.3)."""
+        headers = self.headers
+        return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
     @cached_property
     def query_params(self) -> MultiDict:
         """The query string's names and values."""
@@ -135,9 +141,16 @@ def _decode_path(raw_path: str) -> str:
         raise RemoteProtocolError("the path is not UTF-8", status=400) from error
 
 
+_FRAMING_HEADERS: Final = frozenset(("content-length", "transfer-encoding"))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response. `content_type` is left out of a response without a body."""
+    """An HTTP response. `content_type` is left out of a response without a body.
+
+    The headers that say where it ends, and whether the connection does, are the server's own.
+    Raises `LocalProtocolError` for those, and for what HTTP does not allow.
+    """
 
     status: int = 200
     body: bytes | str = b""
@@ -148,6 +161,10 @@ class Response:
         if not 200 <= self.status <= 599:
             raise LocalProtocolError(f"{self.status} is not a final HTTP status")
         check_headers(self.headers)
+        for name, value in header_list(self.headers):
+            key = name.lower()
+            if key in _FRAMING_HEADERS or (key == "connection" and value.lower() != "upgrade"):
+                raise LocalProtocolError(f"{name} is set by the server itself")
 
     @property
     def body_bytes(self) -> bytes:
@@ -165,12 +182,8 @@ def check_headers(headers: HeaderItems) -> None:
     for name, value in header_list(headers):
         if not is_token(name):
             raise LocalProtocolError(f"{name!r} is not a header name")
-        if any(character in value for character in "\r\n\0") or not _is_latin1(value):
+        if not is_field_value(value):
             raise LocalProtocolError(f"the value of header {name} cannot be sent: {value!r}")
-
-
-def _is_latin1(value: str) -> bool:
-    return all(character <= "\xff" for character in value)
 
 
 def phrase(status: int) -> str:

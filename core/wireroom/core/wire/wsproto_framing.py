@@ -1,9 +1,10 @@
 """wsproto as the framing engine, behind the same interface as ours, and within the same bounds.
 
-wsproto 1.3 bounds neither sizes nor inflation, and forgets that a message is compressed when a
-control frame comes between its fragments. So its own permessage-deflate is not used: `_Guard` is
-an extension, in wsproto's sense, that checks each header before wsproto believes it and inflates
-with our `Inflater`. Pure.
+wsproto 1.3 bounds neither sizes nor inflation, forgets that a message is compressed when a
+control frame comes between its fragments, sees a surrogate a byte late and does not know close
+code 1014. So its own permessage-deflate is not used: `_Guard` is an extension, in wsproto's
+sense, that checks each header before wsproto believes it, inflates with our `Inflater`, and keeps
+a Close frame's payload to be read by us. Pure.
 """
 
 from __future__ import annotations
@@ -24,8 +25,26 @@ from wsproto.frame_protocol import (
 
 from ..errors import RemoteProtocolError
 from .close_codes import CloseCode
-from .deflate import Deflate, DeflateParameters, Deflater, Inflater, MessageTooBig
-from .frames import BINARY, FIN, PING, PONG, RSV1, TEXT, close_payload, encode_frame
+from .deflate import (
+    Deflate,
+    DeflateParameters,
+    Deflater,
+    Inflater,
+    MessageTooBig,
+    deflated_bytes_max,
+)
+from .frames import (
+    BINARY,
+    FIN,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    close_payload,
+    encode_frame,
+    ends_in_surrogate,
+    parse_close,
+)
 from .framing import (
     CloseReceived,
     FrameEvent,
@@ -54,14 +73,17 @@ class _Guard(Extension):
     ) -> None:
         self.reason = ""  # why the last verdict was not OK
         self.compress = False  # whether the message being sent is to be compressed
+        self.close_payload = b""  # of the Close frame that was received
         self._limits = limits
         self._inflater = inflater
         self._deflater = deflater
         self._opcode = Opcode.CONTINUATION  # of the frame being received
         self._in_message = False
+        self._text = False
         self._compressed = False
         self._fragments = 0
         self._received = 0  # bytes of the message so far, after inflation
+        self._last = b""  # the last of them
 
     def enabled(self) -> bool:
         return True
@@ -92,25 +114,30 @@ class _Guard(Extension):
             return self._verdict(CloseReason.MESSAGE_TOO_BIG, "the message has too many fragments")
         longest = self._limits.frame_bytes_max
         if compressed:
-            longest += (longest >> 10) + 64
+            longest = deflated_bytes_max(longest)
         elif self._received + payload_length > self._limits.message_bytes_max:
             longest = -1
         if payload_length > longest:
             return self._verdict(CloseReason.MESSAGE_TOO_BIG, "the message is too big")
         if opcode is not Opcode.CONTINUATION:
             self._compressed = compressed
+            self._text = opcode is Opcode.TEXT
+            self._last = b""
         return allowed
 
     def frame_inbound_payload_data(
         self, proto: FrameDecoder | FrameProtocol, data: bytes
     ) -> bytes | CloseReason:
+        if self._opcode is Opcode.CLOSE:
+            self.close_payload = data
+            return b""
         if self._opcode.iscontrol():
             return data
         self._in_message = True
         if self._compressed:
             return self._inflate(data, finish=False)
         self._received += len(data)
-        return data
+        return self._check_text(data)
 
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
@@ -143,7 +170,18 @@ class _Guard(Extension):
         except RemoteProtocolError as error:
             return self._verdict(CloseReason.INVALID_FRAME_PAYLOAD_DATA, error.message)
         self._received += len(inflated)
-        return inflated
+        return self._check_text(inflated)
+
+    def _check_text(self, data: bytes) -> bytes | CloseReason:
+        """`data`, unless it is text that has gone wrong in a way that wsproto sees too late."""
+        if self._text and data:
+            last = (self._last + data[-2:])[-2:]
+            if ends_in_surrogate(last):
+                return self._verdict(
+                    CloseReason.INVALID_FRAME_PAYLOAD_DATA, "the text is not UTF-8"
+                )
+            self._last = last
+        return data
 
     def _verdict(self, code: CloseReason, reason: str) -> CloseReason:
         self.reason = reason
@@ -236,6 +274,8 @@ class WsprotoFraming:
                     return events
                 self._protocol.receive_bytes(data[position : position + _SLICE])
                 position = min(position + _SLICE, len(data))
+        except RemoteProtocolError as error:
+            events.append(Violation(error.close_code, error.message))
         except ParseFailed as error:
             reason = self._guard.reason or str(error)
             events.append(Violation(int(error.code), reason))
@@ -253,8 +293,7 @@ class WsprotoFraming:
     def _read_frame(self, frame: Frame) -> FrameEvent | None:
         payload = frame.payload
         if isinstance(payload, tuple):
-            code, reason = payload
-            return CloseReceived(int(code), reason or "")
+            return parse_close(self._guard.close_payload)
         if frame.opcode is Opcode.PING:
             return PingReceived(_as_bytes(payload))
         if frame.opcode is Opcode.PONG:
