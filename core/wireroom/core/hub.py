@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any, final
+from typing import Any, Final, final
 
 from .app import App
 from .errors import IdsExhaustedError
@@ -33,6 +33,8 @@ from .wire.close_codes import CloseCode
 from .wire.http_head import RequestReader
 from .wire.request import Address, Response
 from .wire.states import Input, State
+
+_OPEN: Final = State.OPEN  # looked up for every read
 
 
 @final
@@ -128,7 +130,8 @@ class Hub:
         outputs = self._turn.outputs
         if outputs:
             return outputs.popleft()
-        self._release_fds()
+        if self._lost:
+            self._release_fds()
         return None
 
     # -- inputs: connections ------------------------------------------------------------------
@@ -172,12 +175,12 @@ class Hub:
 
     def receive_data(self, fd: int, data: bytes, *, now: float) -> None:
         """Bytes from a peer; none after `ResumeReading`, to go on with what was kept."""
-        session = self._registry.require(fd)
+        session = self._registry.get(fd) or self._registry.require(fd)
         self._turn.now = now
         session.last_received = now
         self._stats.bytes_received += len(data)
         phase = session.phase
-        if phase is State.OPEN or phase is State.CLOSING:
+        if phase is _OPEN or phase is State.CLOSING:
             if session.paused:
                 assert session.framing is not None
                 session.framing.hold(data)
@@ -222,7 +225,7 @@ class Hub:
         session = self._registry.require(fd)
         self._turn.now = now
         before = session.outbox.unsent
-        session.outbox.unsent = count
+        session.outbox.set_unsent(count)
         if count == 0:
             session.stall_at = inf
             self._closing.outbox_taken(session)

@@ -43,13 +43,13 @@ class Turn:
         """`fd` has something to send."""
         self.dirty[fd] = None
         if not self._awake:
-            self._call()
+            self.wake_once()
 
     def put(self, output: Output) -> None:
         """Say something to the transport."""
         self.outputs.append(output)
         if not self._awake:
-            self._call()
+            self.wake_once()
 
     def take_dirty(self) -> list[int]:
         """The fds with something to send, once."""
@@ -58,8 +58,9 @@ class Turn:
         self.dirty.clear()
         return fds
 
-    def _call(self) -> None:
-        if self.wake is not None:
+    def wake_once(self) -> None:
+        """There is something to drain: call `wake`, if it does not know."""
+        if not self._awake and self.wake is not None:
             self._awake = True
             self.wake()
 

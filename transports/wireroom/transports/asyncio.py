@@ -91,8 +91,9 @@ class _Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.fd:
             server = self._server
-            server.hub.receive_data(self.fd, bytes(server.buffer[:nbytes]), now=server.time())
-            server.schedule_drain()
+            if not server.drain_scheduled:
+                server.schedule_drain()
+            server.hub.receive_data(self.fd, server.buffer[:nbytes].tobytes(), now=server.now)
         elif self._refusal:
             self._refuse()
 
@@ -196,6 +197,7 @@ class Server:
             raise ConfigurationError("grace_s", f"must not be negative, not {grace_s!r}")
         self.hub = Hub(app, wake=self.schedule_drain, foreign_wait=self._foreign_wait)
         self.connections: dict[int, _Connection] = {}
+        self.now = 0.0  # of the loop turn's first input, which is good enough for the others
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self._host = host
         self._port = port
@@ -207,7 +209,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._tasks: dict[Invocation, asyncio.Task[None]] = {}
         self._parked: dict[Invocation, asyncio.Future[None]] = {}
-        self._drain_scheduled = False
+        self.drain_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._quiet: asyncio.Event  # set while there is no connection and no handler
         self._stop: asyncio.Event
@@ -326,12 +328,13 @@ class Server:
 
     def schedule_drain(self) -> None:
         """Drain at the end of this loop turn."""
-        if not self._drain_scheduled:
-            self._drain_scheduled = True
+        if not self.drain_scheduled:
+            self.drain_scheduled = True
+            self.now = self.time()
             self.loop.call_soon(self._drain)
 
     def _drain(self) -> None:
-        self._drain_scheduled = False
+        self.drain_scheduled = False
         hub = self.hub
         connections = self.connections
         for fd in hub.fds_to_send():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 from ..dispatch.handlers import COROUTINE
 from ..errors import SessionClosedError
 from ..sessions.session import Session
 from ..sessions.stats import Stats
-from ..wire.framing import FrameEvent, PingReceived, PongReceived, Violation
+from ..wire.framing import CloseReceived, FrameEvent, PingReceived, Violation
 from ..wire.states import State
 from .calls import Calls
 from .closing import Closing
+
+_OPEN: Final = State.OPEN  # looked up for every message
 
 
 @final
@@ -33,15 +35,20 @@ class Messages:
         assert framing is not None
         assert deliver is not None
         while True:
+            received = 0
             for event in framing.receive(data):
                 kind = type(event)
-                if (kind is str or kind is bytes) and session.phase is State.OPEN:
-                    self._stats.messages_received += 1
-                    if (
-                        session.busy or session.inbox or outbox.size + outbox.unsent > outbox.mark
-                    ) and not session.is_function:
-                        session.put_inbox(event)  # type: ignore[arg-type]  # a message
-                        continue
+                if kind is not str and kind is not bytes:
+                    self._take_control(session, event)
+                    continue
+                received += 1
+                if session.phase is not _OPEN:
+                    self._stats.dropped_messages_received += 1
+                elif (
+                    session.busy or session.inbox or outbox.waiting > outbox.mark
+                ) and not session.is_function:
+                    session.put_inbox(event)  # type: ignore[arg-type]  # a message
+                else:
                     try:
                         result = deliver(session, event)  # type: ignore[arg-type]  # a message
                     except Exception as error:
@@ -49,23 +56,19 @@ class Messages:
                     else:
                         if result is not None:
                             self._handle_result(session, result)
-                else:
-                    self._take_event(session, event)
-            if session.inbox or outbox.size + outbox.unsent > outbox.mark:
+            self._stats.messages_received += received
+            if session.inbox or outbox.waiting > outbox.mark:
                 session.maybe_pause()
             if not framing.more or session.paused or session.phase is State.ENDING:
                 return
             data = b""
 
-    def _take_event(self, session: Session, event: FrameEvent) -> None:
-        """What is not a message, or comes when we have begun to close."""
-        if isinstance(event, str | bytes):
-            self._stats.messages_received += 1
-            self._stats.dropped_messages_received += 1
-        elif isinstance(event, PingReceived):
-            if session.phase is State.OPEN and session.framing is not None:
+    def _take_control(self, session: Session, event: FrameEvent) -> None:
+        """What is not a message."""
+        if isinstance(event, PingReceived):
+            if session.phase is _OPEN and session.framing is not None:
                 session.put_control(session.framing.encode_pong(event.payload))
-        elif not isinstance(event, PongReceived):
+        elif isinstance(event, CloseReceived | Violation):
             self._closing.take(session, event)
 
     def _handle_result(self, session: Session, result: object) -> None:
@@ -103,7 +106,7 @@ class Messages:
         if deliver is None or session.is_function:
             return
         while session.inbox and not session.busy and session.phase is State.OPEN:
-            if outbox.size + outbox.unsent > outbox.mark:
+            if outbox.waiting > outbox.mark:
                 return
             try:
                 result = deliver(session, session.pop_inbox())

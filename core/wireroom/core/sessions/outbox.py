@@ -15,13 +15,15 @@ from typing import final
 class Outbox:
     """Frames in order, with their size in bytes."""
 
-    __slots__ = ("control", "frames", "limit", "mark", "responses", "size", "unsent")
+    __slots__ = ("control", "frames", "limit", "mark", "responses", "unsent", "waiting")
 
     def __init__(self, *, mark: int, limit: int) -> None:
         self.responses: list[bytes] = []
         self.control: list[bytes] = []
         self.frames: list[bytes] = []
-        self.size = 0  # bytes of `responses` and `frames`
+        # Bytes that the socket has not taken, but for control frames: those of `responses` and
+        # `frames`, and those that the transport holds (`unsent`).
+        self.waiting = 0
         self.unsent = 0
         self.mark = mark
         self.limit = limit
@@ -32,19 +34,24 @@ class Outbox:
         return not self.frames and not self.control and not self.responses
 
     @property
-    def waiting(self) -> int:
-        """Bytes that the socket has not taken, but for control frames."""
-        return self.size + self.unsent
+    def size(self) -> int:
+        """Bytes of responses and messages that the transport has not taken."""
+        return self.waiting - self.unsent
+
+    def set_unsent(self, count: int) -> None:
+        """The transport holds `count` bytes."""
+        self.waiting += count - self.unsent
+        self.unsent = count
 
     def put(self, frame: bytes) -> None:
         """Add a message or a Close."""
         self.frames.append(frame)
-        self.size += len(frame)
+        self.waiting += len(frame)
 
     def put_response(self, response: bytes) -> None:
         """Add an HTTP response."""
         self.responses.append(response)
-        self.size += len(response)
+        self.waiting += len(response)
 
     def put_control(self, frame: bytes, pending_max: int) -> bool:
         """Add a Pong or a Ping; False if an older one had to go (RFC 6455 section 5.5.3)."""
@@ -62,7 +69,7 @@ class Outbox:
             self.responses = []
             self.control = []
         self.frames = []
-        self.size = 0
+        self.waiting = self.unsent
         return taken
 
     def clear(self) -> int:
@@ -70,5 +77,5 @@ class Outbox:
         dropped = len(self.frames)
         self.frames = []
         self.control = []
-        self.size = sum(map(len, self.responses))
+        self.waiting = self.unsent + sum(map(len, self.responses))
         return dropped

@@ -15,11 +15,12 @@ class Registry:
     """Connections by fd. An fd is taken at `connect`, and free only when the
     transport has said `connection_lost` and carried out what was said of it before."""
 
-    __slots__ = ("_fds", "_sessions", "generation")
+    __slots__ = ("_fds", "_sessions", "generation", "get")
 
     def __init__(self, fds: FdPool) -> None:
         self._fds = fds
         self._sessions: dict[int, Session] = {}
+        self.get = self._sessions.get  # the connection of an fd, or None
         self.generation = 0  # of the newest connection
 
     def __len__(self) -> int:
@@ -36,10 +37,6 @@ class Registry:
     def add(self, session: Session) -> None:
         """Register a connection under the fd acquired for it."""
         self._sessions[session.fd] = session
-
-    def get(self, fd: int) -> Session | None:
-        """The connection of `fd`, or None."""
-        return self._sessions.get(fd)
 
     def require(self, fd: int) -> Session:
         """The connection of `fd`. Raises `LocalProtocolError` if there is none."""

@@ -7,15 +7,18 @@ itself comes and goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from ..errors import LocalProtocolError
 from ..turn import Turn
-from ..wire.framing import Message
+from ..wire.framing import Framing, Message
+from ..wire.states import State
 from .stats import Stats
 
 if TYPE_CHECKING:
     from .session import Session
+
+_OPEN: Final = State.OPEN  # looked up for every member of a broadcast
 
 Pack: TypeAlias = Callable[[object], Message]
 """Turns what an application sends into a text or a binary message."""
@@ -107,36 +110,43 @@ def send_to_all(
     if not isinstance(message, str | bytes):
         raise LocalProtocolError(f"a message is str or bytes, not {type(message).__name__}")
     excluded = set(exclude)
-    key: object = None
+    dirty = turn.dirty
+    shared: dict[object, bytes] = {}
+    key: object = None  # of the framing that `frame` is for
     frame = b""
     size = 0
-    shared: dict[object, bytes] = {}
     above: list[Session] = []  # looked at afterwards, since closing one changes the room
     sent = 0
     for session in sessions:
-        if session in excluded:
-            continue
         framing = session.framing
-        if framing is None or not session.is_connected:
+        if framing is None or session.phase is not _OPEN or (excluded and session in excluded):
             continue
-        if framing.sharing_key is None:
-            frame = framing.encode_message(message)
-            size = len(frame)
-            key = None
-        elif framing.sharing_key != key:
+        if framing.sharing_key is not key or key is None:
             key = framing.sharing_key
-            found = shared.get(key)
-            frame = shared[key] = framing.encode_message(message) if found is None else found
+            frame = _shared_frame(framing, message, shared)
             size = len(frame)
         outbox = session.outbox
         if not outbox.frames:
-            turn.mark(session.fd)
+            dirty[session.fd] = None
         outbox.frames.append(frame)
-        outbox.size += size
+        outbox.waiting += size
         sent += 1
-        if outbox.size + outbox.unsent > outbox.mark:
+        if outbox.waiting > outbox.mark:
             above.append(session)
+    if sent:
+        turn.wake_once()
     for session in above:
         session.check_outbox()
     stats.messages_sent += sent
     return sent
+
+
+def _shared_frame(framing: Framing, message: Message, shared: dict[object, bytes]) -> bytes:
+    """The message's frame for one framing, encoded once for all that can share it."""
+    key = framing.sharing_key
+    if key is None:
+        return framing.encode_message(message)
+    frame = shared.get(key)
+    if frame is None:
+        frame = shared[key] = framing.encode_message(message)
+    return frame

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
 from ..errors import LocalProtocolError, SessionClosedError
 from ..events import PauseReading, ResumeReading
@@ -24,6 +24,8 @@ from ..wire.states import Input, State, next_state
 from .outbox import Outbox
 from .rooms import Namespace, Room
 from .stats import Stats
+
+_OPEN: Final = State.OPEN  # looked up for every message
 
 
 class SessionHost(Protocol):
@@ -153,7 +155,7 @@ class Session:
     @property
     def is_connected(self) -> bool:
         """Whether something can be sent."""
-        return self.phase is State.OPEN
+        return self.phase is _OPEN
 
     @property
     def request(self) -> Request:
@@ -205,17 +207,19 @@ class Session:
         Raises `SessionClosedError` if the session is not open (any more).
         """
         framing = self.framing
-        if self.phase is not State.OPEN or framing is None:
+        if self.phase is not _OPEN or framing is None:
             raise self.closed_error()
-        packed: Message = message if isinstance(message, str | bytes) else self.module.pack(message)
-        frame = framing.encode_message(packed)
+        kind = type(message)
+        if kind is not str and kind is not bytes and not isinstance(message, str | bytes):
+            message = self.module.pack(message)
+        frame = framing.encode_message(message)  # type: ignore[arg-type]  # a message by now
         outbox = self.outbox
         if not outbox.frames:
             self.turn.mark(self.fd)
         outbox.frames.append(frame)
-        outbox.size += len(frame)
+        outbox.waiting += len(frame)
         self.stats.messages_sent += 1
-        if outbox.size + outbox.unsent <= outbox.mark:
+        if outbox.waiting <= outbox.mark:
             return READY
         self.check_outbox()
         return self.drain()
@@ -225,7 +229,7 @@ class Session:
 
         Awaiting it raises nothing if the session ends: the next `send` does.
         """
-        if self.outbox.waiting <= self.outbox.mark or self.phase is not State.OPEN:
+        if self.outbox.waiting <= self.outbox.mark or self.phase is not _OPEN:
             return READY
         if self._drained is None:
             self._drained = Wait(self.turn)
@@ -247,7 +251,7 @@ class Session:
             raise LocalProtocolError(f"a close reason has at most {REASON_BYTES_MAX} bytes")
         if self.phase in (State.HEAD, State.REQUEST):
             raise LocalProtocolError("the session is not open yet: accept or reject it")
-        if self.phase is State.OPEN:
+        if self.phase is _OPEN:
             self.start_closing(code, reason)
 
     def room(self, name: str) -> Room:
@@ -259,7 +263,7 @@ class Session:
 
         Raises `SessionClosedError`, or `LocalProtocolError` beyond `rooms_per_session_max`.
         """
-        if self.phase is not State.OPEN:
+        if self.phase is not _OPEN:
             raise self.closed_error()
         rooms = self._rooms
         if rooms is None:
@@ -349,7 +353,7 @@ class Session:
         """Close a session whose peer does not read what others send it."""
         outbox = self.outbox
         if (
-            self.phase is State.OPEN
+            self.phase is _OPEN
             and outbox.waiting > outbox.limit
             and outbox.waiting > len(outbox.frames[-1])
         ):
@@ -369,7 +373,7 @@ class Session:
         if self._drained is not None:
             self._drained.happen()
             self._drained = None
-        if self.inbox and not self.busy and not self.is_function and self.phase is State.OPEN:
+        if self.inbox and not self.busy and not self.is_function and self.phase is _OPEN:
             # What waited for the outbox is handled before more is read.
             self.paused = False
             self.turn.put(ResumeReading(self.fd))
@@ -395,7 +399,7 @@ class Session:
         """Read again once the inbox is half empty and the outbox below its mark."""
         if (
             self.paused
-            and self.phase in (State.OPEN, State.HEAD)
+            and self.phase in (_OPEN, State.HEAD)
             and len(self.inbox) <= self.limits.inbox_messages_max // 2
             and self.inbox_bytes <= self.limits.inbox_bytes_max // 2
             and self.outbox.waiting <= self.outbox.mark

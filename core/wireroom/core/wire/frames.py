@@ -33,7 +33,7 @@ from .framing import (
     Violation,
     no_randomness,
 )
-from .masking import apply_mask, rotate_key
+from .masking import KEY_REPEATS, KEY_SHIFTS, apply_mask, from_bytes, rotate_key
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
@@ -140,6 +140,7 @@ class FrameCodec:
         "_opcode",
         "_partial",
         "_random_bytes",
+        "_short_max",
         "_threshold",
         "_utf8_tail",
         "more",
@@ -162,6 +163,8 @@ class FrameCodec:
         self._message_bytes_max = limits.message_bytes_max
         self._frame_bytes_max = limits.frame_bytes_max
         self._fragments_max = limits.message_fragments_max
+        # The longest payload of the short path; a client's peer does not mask.
+        self._short_max = -1 if client else min(125, limits.frame_bytes_max)
         self._batch_messages = limits.batch_messages
         self._batch_bytes = limits.batch_bytes
         self._held = b""  # bytes of the stream from `_held_from` on are still to be read
@@ -222,47 +225,34 @@ class FrameCodec:
         end = len(data)
         try:
             while True:
-                if end - position < 2:
-                    if self._left != _NO_FRAME and position < end:
-                        position = self._receive_frame(data, position, events)
-                        continue
+                between_messages = self._left == _NO_FRAME and self._message_opcode == 0
+                short_max = self._short_max if between_messages else -1
+                # The short path: whole, short, masked, uncompressed messages in one frame each.
+                while end - position >= 6 and len(events) < self._batch_messages and room >= 0:
+                    first = data[position]
+                    length = data[position + 1] - MASKED
+                    start = position + 6
+                    stop = start + length
+                    if not 0 <= length <= short_max or stop > end:
+                        break
+                    if first != _FIN_TEXT and first != _FIN_BINARY:
+                        break
+                    key = from_bytes(data[position + 2 : start])
+                    mask = key * KEY_REPEATS[length] >> KEY_SHIFTS[length]
+                    payload = (from_bytes(data[start:stop]) ^ mask).to_bytes(length)
+                    events.append(payload.decode() if first == _FIN_TEXT else payload)
+                    position = stop
+                    room -= length
+                if position == end:
                     break
                 if len(events) >= self._batch_messages or room < 0:
                     self.more = True
                     break
-                # The short path: a whole, short, masked, uncompressed message in one frame.
-                first = data[position]
-                length = data[position + 1] - MASKED
-                if (
-                    (first == _FIN_TEXT or first == _FIN_BINARY)
-                    and 0 <= length < 126
-                    and self._left == _NO_FRAME
-                    and self._message_opcode == 0
-                    and length <= self._frame_bytes_max
-                    and not self._client
-                ):
-                    start = position + 6
-                    stop = start + length
-                    if stop <= end:
-                        mask = (data[position + 2 : start] * 32)[:length]
-                        payload = (
-                            int.from_bytes(data[start:stop], "big") ^ int.from_bytes(mask, "big")
-                        ).to_bytes(length, "big")
-                        position = stop
-                        room -= length
-                        if first == _FIN_TEXT:
-                            events.append(payload.decode())
-                        else:
-                            events.append(payload)
-                        continue
                 count = len(events)
-                if self._left == _NO_FRAME:
-                    after = self._receive_header(data, position, end)
-                    if after == position:
-                        break
-                    position = after
-                if self._left == 0 or position < end:
-                    position = self._receive_frame(data, position, events)
+                after = self._receive_part(data, position, end, events)
+                if after == position:
+                    break
+                position = after
                 if len(events) > count:
                     last = events[-1]
                     if isinstance(last, str | bytes):
@@ -288,6 +278,18 @@ class FrameCodec:
         elif position < end:
             self._held = data[position:]
         return events
+
+    def _receive_part(self, data: bytes, position: int, end: int, events: list[FrameEvent]) -> int:
+        """Take a header, a piece of a payload, or both; the position after it, or `position` if
+        a header is cut."""
+        if self._left == _NO_FRAME:
+            if end - position < 2:
+                return position
+            after = self._receive_header(data, position, end)
+            if after == position or (after == end and self._left > 0):
+                return after
+            position = after
+        return self._receive_frame(data, position, events)
 
     def _end(self, events: list[FrameEvent], code: int, reason: str) -> None:
         events.append(Violation(code, reason))

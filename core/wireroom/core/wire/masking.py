@@ -11,6 +11,13 @@ from typing import Final
 
 _TRANSLATE_FROM: Final = 768  # bytes; where translate overtakes the integers, measured on 3.11
 
+from_bytes: Final = int.from_bytes  # big-endian; looking it up costs as much as a short XOR
+
+# The key of four bytes, as an integer, times KEY_REPEATS[n] and shifted right by KEY_SHIFTS[n],
+# is the mask of n bytes.
+KEY_REPEATS: Final = tuple(from_bytes(b"\0\0\0\1" * ((n + 3) // 4)) for n in range(126))
+KEY_SHIFTS: Final = tuple(-n % 4 * 8 for n in range(126))
+
 _XOR_TABLES: Final = tuple(bytes(value ^ key for value in range(256)) for key in range(256))
 
 
@@ -19,7 +26,7 @@ def apply_mask(masking_key: bytes, data: bytes) -> bytes:
     length = len(data)
     if length < _TRANSLATE_FROM:
         mask = (masking_key * ((length >> 2) + 1))[:length]
-        return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(length, "big")
+        return (from_bytes(data) ^ from_bytes(mask)).to_bytes(length)
     masked = bytearray(data)
     for offset in range(4):
         masked[offset::4] = data[offset::4].translate(_XOR_TABLES[masking_key[offset]])
