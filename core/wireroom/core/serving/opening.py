@@ -212,6 +212,7 @@ class Opening:
             headers=decision.headers,
             settings=self._app.deflate,
         )
+        state = dict(decision.state)
         session.put_response(reader.switch_protocols(headers))
         session.framing = new_framing(
             self._app.framing,
@@ -226,7 +227,7 @@ class Opening:
         session.held = b""
         session.happened(Input.ACCEPTED)
         session.user = decision.user
-        for name, value in decision.state.items():
+        for name, value in state.items():
             setattr(session.state, name, value)
         self._opened(session, data)
 
@@ -281,6 +282,7 @@ class Opening:
         reader = session.reader
         assert reader is not None
         close = close or not reader.keeps_alive or session.answered or request is None
+        state = dict(decision.state)
         session.put_response(reader.respond(request, response, close=close))
         if response.status >= _REFUSED_FROM:
             self._stats.requests_refused += 1
