@@ -282,7 +282,6 @@ class Opening:
         reader = session.reader
         assert reader is not None
         close = close or not reader.keeps_alive or session.answered or request is None
-        state = dict(decision.state)
         session.put_response(reader.respond(request, response, close=close))
         if response.status >= _REFUSED_FROM:
             self._stats.requests_refused += 1

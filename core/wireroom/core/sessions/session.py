@@ -391,7 +391,7 @@ class Session:
 
     def maybe_pause(self) -> None:
         """Stop reading from a peer that is ahead of its handler, or of its own reading."""
-        if not self.paused and self.is_full:
+        if not self.paused and self.phase in (_OPEN, State.HEAD) and self.is_full:
             self.paused = True
             self.turn.put(PauseReading(self.fd))
 
