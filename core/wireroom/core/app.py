@@ -6,10 +6,11 @@ Registration raises `ConfigurationError` for what cannot work, and names the pla
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TypeVar, final
 
 from .dispatch.function import FunctionModule, WebSocketHandler
-from .dispatch.handlers import H
+from .dispatch.handlers import H, Handler, check_arity
 from .dispatch.http import HttpRoute
 from .dispatch.module import Kinds, Module, SessionModule
 from .dispatch.parsers import JsonParser
@@ -56,6 +57,7 @@ class App:
         self.fd_policy = fd_policy
         self.modules: Router[SessionModule] = Router()
         self.routes: Router[HttpRoute] = Router()
+        self.periodic: list[tuple[float, Handler]] = []
 
     def module(
         self,
@@ -90,6 +92,19 @@ class App:
 
         def register(handler: H) -> H:
             self.routes.add(path, HttpRoute(path, handler))
+            return handler
+
+        return register
+
+    def every(self, seconds: float) -> Callable[[H], H]:
+        """Register `(hub)`, `def` or `async def`, to be called every so many seconds by the
+        hub's clock, for the first time that long after the start, and never twice at a time."""
+        if not 0 < seconds < inf:
+            raise ConfigurationError("every", f"must be a number of seconds, not {seconds!r}")
+
+        def register(handler: H) -> H:
+            check_arity(handler, f"every {seconds:g} s:", ("hub",))
+            self.periodic.append((seconds, handler))
             return handler
 
         return register

@@ -12,17 +12,19 @@ No input raises for what a peer did. Handlers run inside inputs; one that raises
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, Final, final
 
 from .app import App
+from .dispatch.module import SessionModule
 from .errors import IdsExhaustedError
 from .events import Output, PauseReading
 from .serving.calls import Calls
 from .serving.closing import ABNORMAL, Closing
 from .serving.messages import Messages
 from .serving.opening import Opening
+from .serving.recurring import Pages, Periodic
 from .serving.timeouts import Timeouts
 from .sessions.ids import new_fds
 from .sessions.registry import Registry
@@ -41,9 +43,9 @@ _OPEN: Final = State.OPEN  # looked up for every read
 class Hub:
     """One server's connections. Raises `ConfigurationError` for an app that cannot work.
 
-    `wake` is called when there is something to drain that no input of the transport's own left
-    behind (application code called from elsewhere); `foreign_wait` lets tasks of the transport's
-    loop await what is ours. Both are for transports and may be left out.
+    `wake` is called when application code acts between two inputs: say `woken(now=)` at once, and
+    drain soon. `foreign_wait` lets tasks of the transport's loop await what is ours. Both are for
+    transports and may be left out.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Hub:
         self._registry = Registry(new_fds(app.fd_policy, app.fd_max))
         self._taken: list[Session] = []  # sessions to look at once the transport has taken bytes
         self._lost: list[int] = []  # fds to release when nothing that was said names them
-        self._shutting_down = False
+        self.is_shutting_down = False  # whether no more connections are taken
         self._calls = Calls(self._turn, self._stats)
         self._closing = Closing(self._turn, self._stats, app.limits, self._calls)
         self._messages = Messages(self._stats, self._calls, self._closing)
@@ -134,6 +136,33 @@ class Hub:
             self._release_fds()
         return None
 
+    # -- commands -----------------------------------------------------------------------------
+
+    def broadcast(
+        self,
+        data: object,
+        *,
+        to: Iterable[Session] | None = None,
+        exclude: Iterable[Session] = (),
+    ) -> int:
+        """Send to every open session, or to those in `to`, but not to those in `exclude`.
+
+        Gives how many sessions that is. What is no text and no bytes is packed by each session's
+        module. Beyond `broadcast_page_max` the rest is sent a page a turn, so that it does
+        not hold up everybody else; a session that has gone by then is left out.
+        """
+        excluded = set(exclude)
+        groups: dict[SessionModule, list[Session]] = {}
+        for session in self.sessions() if to is None else to:
+            if session not in excluded:
+                groups.setdefault(session.module, []).append(session)
+        for module, sessions in groups.items():
+            message = data if isinstance(data, str | bytes) else module.pack(data)
+            page = self.limits.broadcast_page_max
+            Pages(sessions, message, page, self._turn, self._stats).send()
+        self._stats.broadcasts += 1
+        return sum(map(len, groups.values()))
+
     # -- inputs: connections ------------------------------------------------------------------
 
     def connect(self, address: Address, *, now: float, secure: bool = False) -> int:
@@ -145,14 +174,14 @@ class Hub:
         if not self._turn.outputs:
             self._release_fds()
         fd = None
-        if len(self._registry) < self.limits.connections_max and not self._shutting_down:
+        if len(self._registry) < self.limits.connections_max and not self.is_shutting_down:
             fd = self._registry.acquire()
         if fd is None:
             self._stats.connections_refused += 1
             response = Response(503, "the server is full\n", {"Retry-After": "5"})
             raise IdsExhaustedError(
                 f"all {len(self._registry)} connections are in use"
-                if not self._shutting_down
+                if not self.is_shutting_down
                 else "the server is shutting down",
                 response=RequestReader(self.limits).respond(None, response, close=True),
             )
@@ -253,6 +282,16 @@ class Hub:
 
     # -- inputs: time and handlers ------------------------------------------------------------
 
+    def start(self, *, now: float) -> None:
+        """The server begins: periodic handlers count from here."""
+        self._turn.now = now
+        for seconds, handler in self.app.periodic:
+            Periodic(handler, seconds, self, self._turn, self._calls).schedule()
+
+    def woken(self, *, now: float) -> None:
+        """Application code acts between two inputs, as `wake` has said: this is the time."""
+        self._turn.now = max(self._turn.now, now)  # within an input, that one's is the time
+
     def handle_timeout(self, *, now: float) -> None:
         """Do what is due at `now`; nothing if it is early."""
         self._turn.now = now
@@ -261,6 +300,10 @@ class Hub:
                 key.happen()
             elif isinstance(key, Session):
                 self._timeouts.check(key)
+            elif isinstance(key, Pages):
+                key.send()
+            elif isinstance(key, Periodic) and not self.is_shutting_down:
+                key.run()
 
     def resume(
         self,
@@ -292,7 +335,7 @@ class Hub:
         being decided get 503.
         """
         self._turn.now = now
-        self._shutting_down = True
+        self.is_shutting_down = True
         for session in self._registry:
             if session.phase is State.OPEN:
                 session.start_closing(code, reason)

@@ -23,8 +23,10 @@ ForeignWait: TypeAlias = Callable[["Wait"], Generator[Any, Any, None]]
 class Turn:
     """What the inputs of a hub leave behind until the transport has drained it.
 
-    `wake` is called once when there is something to drain and nothing was said of it yet; a
-    transport that drains after its own inputs needs it only for calls from elsewhere.
+    `wake` is called once when there is something to drain, or a deadline to arm, and nothing was
+    said of it yet. A transport that drains after its own inputs needs it only for application
+    code that acts between them, which is why it is called before that takes effect: the transport
+    says the time (`Hub.woken`) and drains soon.
     """
 
     __slots__ = ("_awake", "deadlines", "dirty", "foreign_wait", "now", "outputs", "step", "wake")
@@ -99,11 +101,6 @@ class Wait:
         if hook in self._hooks:
             self._hooks.remove(hook)
 
-    @property
-    def awaited(self) -> bool:
-        """Whether anybody waits for it."""
-        return bool(self._hooks)
-
     def __await__(self) -> Generator[Any, Any, None]:
         if self.done:
             return
@@ -129,6 +126,7 @@ class Sleep(Wait):
 
     def __await__(self) -> Generator[Any, Any, None]:
         if not self.done and self.seconds < inf and self._turn.deadlines.get(self) is None:
+            self._turn.wake_once()
             self._turn.deadlines.set(self, self._turn.now + self.seconds)
         return super().__await__()
 

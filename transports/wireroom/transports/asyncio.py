@@ -195,7 +195,7 @@ class Server:
     ) -> None:
         if grace_s < 0:
             raise ConfigurationError("grace_s", f"must not be negative, not {grace_s!r}")
-        self.hub = Hub(app, wake=self.schedule_drain, foreign_wait=self._foreign_wait)
+        self.hub = Hub(app, wake=self._woken, foreign_wait=self._foreign_wait)
         self.connections: dict[int, _Connection] = {}
         self.now = 0.0  # of the loop turn's first input, which is good enough for the others
         self.buffer = memoryview(bytearray(_READ_BYTES))
@@ -227,6 +227,7 @@ class Server:
         self._quiet.set()
         self._stop = asyncio.Event()
         self._stopped_now = asyncio.Event()
+        self.hub.start(now=self.time())
         where: dict[str, Any] = {"sock": self._sock}
         if self._sock is None:
             where = {"host": self._host, "port": self._port}
@@ -325,6 +326,11 @@ class Server:
             self._quiet.set()
 
     # -- draining the hub ---------------------------------------------------------------------
+
+    def _woken(self) -> None:
+        """Application code acts between two inputs of ours."""
+        self.schedule_drain()
+        self.hub.woken(now=self.now)
 
     def schedule_drain(self) -> None:
         """Drain at the end of this loop turn."""

@@ -143,21 +143,9 @@ class WebSocket:
         """The next message, or None when there will be none."""
         session = self.session
         session.busy = False
-        while True:
-            if session.inbox:
-                message = session.pop_inbox()
-                session.busy = True
-                session.maybe_resume()
-                return message
-            if session.phase is State.REQUEST:
-                raise LocalProtocolError("accept() the handshake before receiving")
-            if session.closing_event is not None:
-                session.host.settle(session)
-            if session.phase is not State.OPEN:
-                return None
-            if session.received is None:
-                session.received = Wait(session.turn)
-            await session.received
+        message = await session.receive()
+        session.busy = message is not None
+        return message
 
     async def receive_text(self) -> str:
         """The next message, which must be text; a binary one closes with 1003.
@@ -279,18 +267,8 @@ class FunctionModule:
     def pack(self, data: object) -> Message:
         return self._parser.pack(data)
 
-    def deliverer(self) -> Callable[[Session, Message], object]:
-        return _put
+    def deliverer(self) -> Callable[[Session, Message], object] | None:
+        return None
 
     def error_reply(self, code: str, message: str) -> object | None:
         return None
-
-
-def _put(session: Session, message: Message) -> object:
-    """Into the inbox, where `receive` finds it."""
-    session.put_inbox(message)
-    if session.received is not None:
-        received = session.received
-        session.received = None
-        received.happen()
-    return None

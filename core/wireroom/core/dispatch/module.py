@@ -52,8 +52,11 @@ class SessionModule(Protocol):
     def pack(self, data: object) -> Message:
         """A message for what is neither text nor bytes."""
 
-    def deliverer(self) -> Callable[[Session, Message], object]:
-        """What handles a message; gives None, a reply, or a coroutine that gives one of them."""
+    def deliverer(self) -> Callable[[Session, Message], object] | None:
+        """What handles a message; gives None, a reply, or a coroutine that gives one of them.
+
+        None if messages are read with `receive`, by a function or through a handle.
+        """
 
     def error_reply(self, code: str, message: str) -> object | None:
         """What a peer is told when a handler failed, or None if that has to be a close code."""
@@ -193,11 +196,11 @@ class Module:
     def pack(self, data: object) -> Message:
         return self.parser.pack(data)
 
-    def deliverer(self) -> Callable[[Session, Message], object]:
+    def deliverer(self) -> Callable[[Session, Message], object] | None:
         if self._commands:
             return _only(str, "text", self._dispatch)
         if self.on_message_handler is None:
-            return _ignore
+            return None
         self.current_handler = handler_name(self.on_message_handler)
         if self.kinds == "text":
             return _only(str, "text", self.on_message_handler)
@@ -236,9 +239,3 @@ def _only(
         return deliver(session, message) if type(message) is kind else wrong
 
     return deliver_only
-
-
-def _ignore(session: Session, message: Message) -> object:
-    """For a module that only sends: what comes in is counted and forgotten."""
-    session.stats.dropped_messages_received += 1
-    return None

@@ -36,7 +36,7 @@ class Calls:
 
     def call(
         self,
-        session: Session,
+        session: Session | None,
         handler: Callable[..., Any],
         arguments: tuple[object, ...],
         name: str,
@@ -55,24 +55,32 @@ class Calls:
 
     def invoke(
         self,
-        session: Session,
+        session: Session | None,
         coroutine: Coroutine[Any, Any, object],
         name: str,
         finished: Finish,
     ) -> None:
+        """Have the transport run a handler, for a session or (None) for the hub itself."""
+
         def ended(result: object, error: BaseException | None) -> None:
-            if session.invocations is not None and invocation in session.invocations:
-                session.invocations.remove(invocation)
-            if session.phase is State.CLOSED and not session.invocations:
-                self._turn.deadlines.discard(session)
+            if session is not None:
+                self._forget(session, invocation)
             finished(result, error)
 
-        invocation = Invocation(coroutine, name=name, fd=session.fd, finished=ended)
-        if session.invocations is None:
-            session.invocations = []
-        session.invocations.append(invocation)
+        fd = 0 if session is None else session.fd
+        invocation = Invocation(coroutine, name=name, fd=fd, finished=ended)
+        if session is not None:
+            if session.invocations is None:
+                session.invocations = []
+            session.invocations.append(invocation)
         self._stats.invocations += 1
         self._turn.put(Invoke(invocation))
+
+    def _forget(self, session: Session, invocation: Invocation) -> None:
+        if session.invocations is not None and invocation in session.invocations:
+            session.invocations.remove(invocation)
+        if session.phase is State.CLOSED and not session.invocations:
+            self._turn.deadlines.discard(session)
 
     def _park(self, invocation: Invocation, wait: Wait) -> None:
         """The handler waits for something of ours: say `Resume` when it happens."""
@@ -89,11 +97,11 @@ class Calls:
         self._stats.invocations -= 1
         invocation.finished(result, error)
 
-    def report(self, session: Session, name: str, error: BaseException) -> None:
+    def report(self, session: Session | None, name: str, error: BaseException) -> None:
         if not isinstance(error, Exception):
             return  # a cancellation is nobody's failure
         self._stats.handler_failures += 1
-        self._turn.put(HandlerFailed(session.fd, name, error))
+        self._turn.put(HandlerFailed(0 if session is None else session.fd, name, error))
 
     def step(
         self,

@@ -80,7 +80,7 @@ class Closing:
             return
         session.keepalive_at = inf
         session.closing_event = None
-        if not session.is_function:
+        if not session.reads_inbox:
             session.drop_inbox()
         session.let_go()
         self._turn.put(SessionClosed(session.fd, session.close_code, session.close_reason))

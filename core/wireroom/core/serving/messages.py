@@ -33,7 +33,6 @@ class Messages:
         deliver = session.deliver
         outbox = session.outbox
         assert framing is not None
-        assert deliver is not None
         while True:
             received = 0
             for event in framing.receive(data):
@@ -44,9 +43,9 @@ class Messages:
                 received += 1
                 if session.phase is not _OPEN:
                     self._stats.dropped_messages_received += 1
-                elif (
-                    session.busy or session.inbox or outbox.waiting > outbox.mark
-                ) and not session.is_function:
+                elif deliver is None or session.received is not None:
+                    session.give_to_reader(event)  # type: ignore[arg-type]  # a message
+                elif session.busy or session.inbox or outbox.waiting > outbox.mark:
                     session.put_inbox(event)  # type: ignore[arg-type]  # a message
                 else:
                     try:
@@ -103,7 +102,7 @@ class Messages:
         """Go on with what waited for an earlier message."""
         deliver = session.deliver
         outbox = session.outbox
-        if deliver is None or session.is_function:
+        if deliver is None:
             return
         while session.inbox and not session.busy and session.phase is State.OPEN:
             if outbox.waiting > outbox.mark:

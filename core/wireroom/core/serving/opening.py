@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import Final, final
 
@@ -21,7 +20,6 @@ from ..turn import Turn
 from ..wire import handshake
 from ..wire.close_codes import CloseCode
 from ..wire.engines import new_framing
-from ..wire.framing import Message
 from ..wire.request import Request, Response
 from ..wire.states import Input, State
 from .calls import Calls
@@ -66,9 +64,7 @@ class Opening:
         self._namespaces = {
             module: Namespace(turn=turn, stats=stats, pack=module.pack) for _, module in app.modules
         }
-        self._deliverers: dict[SessionModule, Callable[[Session, Message], object]] = {
-            module: module.deliverer() for _, module in app.modules
-        }
+        self._deliverers = {module: module.deliverer() for _, module in app.modules}
 
     def receive_head(self, session: Session, data: bytes) -> None:
         """Requests, one after another; several may come in one read."""
@@ -158,8 +154,8 @@ class Opening:
         session.module = module
         session.namespace = self._namespaces[module]
         session.deliver = self._deliverers[module]
+        session.reads_inbox = session.deliver is None
         if isinstance(module, FunctionModule):
-            session.is_function = True
             websocket = WebSocket(self, session)
 
             def ended(result: object, error: BaseException | None) -> None:

@@ -7,7 +7,7 @@ often its fd is used again. The attributes without a docstring are the hub's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from math import inf
 from typing import Any, Final, Protocol, final
 
@@ -69,7 +69,7 @@ class Session:
         "inbox",
         "inbox_bytes",
         "invocations",
-        "is_function",
+        "mail",
         "keepalive_at",
         "last_received",
         "limits",
@@ -77,6 +77,8 @@ class Session:
         "namespace",
         "outbox",
         "paused",
+        "readers",
+        "reads_inbox",
         "phase",
         "phase_at",
         "pinged_at",
@@ -126,7 +128,11 @@ class Session:
         # the application
         self.module: Any = None  # a module of `dispatch`, which is above us
         self.deliver: Callable[[Session, Message], object] | None = None
-        self.is_function = False  # whether the module is a function, which reads the inbox
+        # What `receive` takes from: the inbox, if the module has no handlers, or what was handed
+        # to a reader that waited for it.
+        self.reads_inbox = False
+        self.mail: deque[Message] = deque()
+        self.readers = 0  # how many wait in `receive`
         self.namespace: Namespace | None = None
         self._rooms: dict[str, None] | None = None
         self._user: object = None
@@ -135,7 +141,7 @@ class Session:
         self.inbox_bytes = 0
         self.closing_event: CloseReceived | Violation | None = None  # comes after the inbox
         self.busy = False  # whether an earlier message is still being handled
-        self.received: Wait | None = None  # a function handler waits for the next message
+        self.received: Wait | None = None  # what readers wait for
         self.invocations: list[Invocation] | None = None
         self._drained: Wait | None = None
         self.close_code = CloseCode.ABNORMAL_CLOSURE.value
@@ -234,6 +240,51 @@ class Session:
         if self._drained is None:
             self._drained = Wait(self.turn)
         return self._drained
+
+    async def receive(self) -> Message | None:
+        """The next message, or None when there will be none.
+
+        A message goes to one place: to who waits here when it comes, or else to the module's
+        handlers, or else (in a module without any) into the inbox, for the next `receive`.
+        Several may wait; each message goes to one of them. What came before the end is given
+        before None.
+        """
+        while True:
+            message = self.receive_nowait()
+            if message is not None:
+                return message
+            if self.phase in (State.HEAD, State.REQUEST):
+                raise LocalProtocolError("accept() the handshake before receiving")
+            if self.phase is not _OPEN:
+                return None
+            if self.received is None:
+                self.received = Wait(self.turn)
+            self.readers += 1
+            try:
+                await self.received
+            finally:
+                self.readers -= 1
+                if not self.readers:
+                    self.received = None
+
+    def receive_nowait(self) -> Message | None:
+        """The next message that has come for `receive`, or None if there is none now."""
+        if self.mail:
+            return self.mail.popleft()
+        if not self.reads_inbox:
+            return None
+        if not self.inbox:
+            if self.closing_event is not None and not self.busy:
+                self.host.settle(self)
+            return None
+        message = self.pop_inbox()
+        self.maybe_resume()
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages until the end, as `receive` gives them."""
+        while (message := await self.receive()) is not None:
+            yield message
 
     def sleep(self, seconds: float) -> Sleep:
         """Wait by the hub's own clock; to be awaited in a handler."""
@@ -373,7 +424,7 @@ class Session:
         if self._drained is not None:
             self._drained.happen()
             self._drained = None
-        if self.inbox and not self.busy and not self.is_function and self.phase is _OPEN:
+        if self.inbox and not self.busy and not self.reads_inbox and self.phase is _OPEN:
             # What waited for the outbox is handled before more is read.
             self.paused = False
             self.turn.put(ResumeReading(self.fd))
@@ -422,6 +473,16 @@ class Session:
             self.turn.deadlines.discard(self)
         else:
             self.turn.deadlines.set(self, when)
+
+    def give_to_reader(self, message: Message) -> None:
+        """For who waits in `receive`, or will."""
+        if self.reads_inbox:
+            self.put_inbox(message)
+        else:
+            self.mail.append(message)
+        if self.received is not None:
+            received, self.received = self.received, None
+            received.happen()
 
     def put_inbox(self, message: Message) -> None:
         self.inbox.append(message)

@@ -33,7 +33,7 @@ from .framing import (
     Violation,
 )
 from .header_grammar import is_host
-from .http_head import ResponseReader
+from .http_head import Answer, ResponseReader
 from .request import HeaderItems, MultiDict
 from .states import Input, State, next_state
 
@@ -134,22 +134,17 @@ class ClientConnection:
         """
         events: list[ClientEvent] = []
         if self._head is not None:
-            try:
-                data = self._receive_head(self._head, data, events)
-            except RemoteProtocolError as error:
-                self._head = None
-                self._happened(Input.FAILED)
-                events.append(Violation(CloseCode.PROTOCOL_ERROR, error.message))
-                return events
+            data = self._receive_head(self._head, data, events)
         if self._framing is not None and self.state in (State.OPEN, State.CLOSING):
             self._receive_frames(self._framing, data, events)
         return events
 
     def receive_eof(self) -> list[ClientEvent]:
-        """The server sends nothing more. Gives the `Refused` whose body this ends, or nothing."""
+        """The server sends nothing more. Gives the `Refused` whose body this ends, a `Violation`
+        if there was no complete answer, or nothing."""
         events: list[ClientEvent] = []
         if self._head is not None:
-            events = self.receive_data(b"")
+            self._receive_head(self._head, None, events)
         if self.state in (State.OPEN, State.CLOSING):
             self._happened(Input.EOF_RECEIVED)
         return events
@@ -179,10 +174,22 @@ class ClientConnection:
     def _happened(self, what: Input) -> None:
         self.state = next_state(self.state, what)
 
-    def _receive_head(self, head: ResponseReader, data: bytes, events: list[ClientEvent]) -> bytes:
-        answer = head.receive_data(data)
-        if answer is None:
+    def _receive_head(
+        self, head: ResponseReader, data: bytes | None, events: list[ClientEvent]
+    ) -> bytes:
+        """Read the response, or its end for None; the bytes that follow it."""
+        try:
+            answer = head.receive_eof() if data is None else head.receive_data(data)
+            return b"" if answer is None else self._take_answer(head, answer, events)
+        except RemoteProtocolError as error:
+            self._head = None
+            self._happened(Input.FAILED)
+            events.append(Violation(CloseCode.PROTOCOL_ERROR, error.message))
             return b""
+
+    def _take_answer(
+        self, head: ResponseReader, answer: Answer, events: list[ClientEvent]
+    ) -> bytes:
         status, pairs, body = answer
         headers = MultiDict(pairs, fold_case=True)
         self._head = None

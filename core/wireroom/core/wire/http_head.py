@@ -7,7 +7,7 @@ follow a head. An object of this file is dropped at the upgrade.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import h11
 
@@ -19,6 +19,10 @@ from .request import Address, Request, Response, header_list, phrase
 
 def _decode(pairs: h11._headers.Headers) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
+
+
+Answer: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
+"""A server's response: status, headers, body."""
 
 
 class _HeadReader:
@@ -179,18 +183,25 @@ class ResponseReader(_HeadReader):
             raise LocalProtocolError(str(error)) from error
         return (data or b"") + (self._connection.send(h11.EndOfMessage()) or b"")
 
-    def receive_data(self, data: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
-        """Take bytes (none for end of stream); status, headers and body once they are there.
+    def receive_data(self, data: bytes) -> Answer | None:
+        """Take bytes; status, headers and body once they are there.
 
         The body of a refusal is cut at the bound for a head. Raises `RemoteProtocolError`.
         """
-        event = self._next_event(data)
-        if not data and not isinstance(event, h11.Response | h11.InformationalResponse):
-            try:
-                self._connection.receive_data(b"")
-                event = self._connection.next_event()
-            except h11.RemoteProtocolError as error:
-                raise RemoteProtocolError("the connection ended within the response") from error
+        return self._answer(self._next_event(data))
+
+    def receive_eof(self) -> Answer:
+        """The stream has ended, as a refusal's body may. Raises `RemoteProtocolError`."""
+        try:
+            self._connection.receive_data(b"")
+            answer = self._answer(self._connection.next_event())
+        except h11.RemoteProtocolError:
+            answer = None
+        if answer is None:
+            raise RemoteProtocolError("the connection ended within the response")
+        return answer
+
+    def _answer(self, event: h11.Event | type[h11._util.Sentinel]) -> Answer | None:
         while True:
             if isinstance(event, h11.InformationalResponse):
                 if event.status_code == 101:

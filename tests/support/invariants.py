@@ -1,0 +1,37 @@
+"""What must hold for a hub after every step, whatever has happened."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from driver import Simulation
+
+
+def check_invariants(simulation: Simulation) -> None:
+    """Raises `AssertionError` for what does not add up."""
+    hub, peers = simulation.hub, simulation.peers
+    stats, sessions = hub.stats(), hub.sessions()
+    assert stats.connections == len(peers)
+    assert stats.sessions == len(sessions)
+    assert stats.invocations == len(simulation.running)
+    assert min(dataclasses.astuple(stats)) >= 0
+    assert {session.fd for session in sessions} <= set(peers)
+    rooms = {(session.module.path, name) for session in sessions for name in session.rooms}
+    assert stats.rooms == len(rooms)
+    for session in sessions:
+        assert hub.session(session.fd) is session
+        for name in session.rooms:
+            members = set(session.room(name))
+            assert session in members
+            assert members <= set(sessions), "a room with a dead member"
+    due = hub.next_timeout()
+    assert due is None or due >= simulation.now, "a deadline was missed"
+
+
+def check_nothing_is_left(simulation: Simulation) -> None:
+    """Raises `AssertionError` if anything outlives the last connection and handler."""
+    check_invariants(simulation)
+    stats = simulation.hub.stats()
+    assert (stats.connections, stats.sessions, stats.rooms, stats.invocations) == (0, 0, 0, 0)
+    assert simulation.hub.fds_to_send() == []
+    assert simulation.hub.next_output() is None

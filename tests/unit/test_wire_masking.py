@@ -1,0 +1,36 @@
+"""Masking (RFC 6455 section 5.3), against the definition octet by octet."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frames import masked
+from wireroom.core.wire.masking import apply_mask, rotate_key
+
+key = st.binary(min_size=4, max_size=4)
+
+
+@given(key, st.binary(max_size=2000))
+def test_each_octet_is_xored_with_its_octet_of_the_key(key: bytes, data: bytes) -> None:
+    assert apply_mask(key, data) == masked(data, key)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 766, 767, 768, 769, 770, 771, 100_003])
+def test_every_length_around_the_change_of_method(length: int) -> None:
+    data = bytes(index * 7 & 0xFF for index in range(length))
+    assert apply_mask(b"\x00\x0f\xf0\xff", data) == masked(data, b"\x00\x0f\xf0\xff")
+
+
+@given(key, st.binary(max_size=1000))
+def test_masking_twice_gives_the_payload(key: bytes, data: bytes) -> None:
+    assert apply_mask(key, apply_mask(key, data)) == data
+
+
+@given(key, st.binary(max_size=40), st.integers(0, 40))
+def test_a_payload_may_be_unmasked_in_two_parts(key: bytes, data: bytes, cut: int) -> None:
+    first, rest = data[:cut], data[cut:]
+    assert apply_mask(key, first) + apply_mask(rotate_key(key, len(first)), rest) == masked(
+        data, key
+    )
