@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from examples import load_example
 from wireroom.core import App
 from wireroom.transports.asyncio import Server, serve
 
-CHAT = Path(__file__).resolve().parents[2] / "docs" / "examples" / "chat" / "server.py"
-
 pytestmark = pytest.mark.chromium
-
-
-def load_chat() -> ModuleType:
-    """The example as a module, though it is in no package."""
-    spec = importlib.util.spec_from_file_location("chat_example", CHAT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["chat_example"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class ThreadedServer:
@@ -63,7 +48,7 @@ class ThreadedServer:
 
 @pytest.fixture
 def server() -> Iterator[ThreadedServer]:
-    server = ThreadedServer(load_chat().make_app())
+    server = ThreadedServer(load_example("chat").make_app())
     server.start()
     yield server
     server.stop()
@@ -134,7 +119,7 @@ def test_a_wrong_message_is_answered_with_the_field(
 
 
 def test_the_page_reconnects_after_a_restart(browser: Browser) -> None:
-    chat = load_chat()
+    chat = load_example("chat")
     first = ThreadedServer(chat.make_app())
     first.start()
     page = open_tab(browser, first.port, "Ann")

@@ -28,6 +28,8 @@ PURE_STDLIB = frozenset(
         "collections.abc",
         "contextvars",
         "dataclasses",
+        "datetime",
+        "decimal",
         "enum",
         "functools",
         "hashlib",
@@ -44,6 +46,7 @@ PURE_STDLIB = frozenset(
         "types",
         "typing",
         "urllib.parse",
+        "uuid",
         "weakref",
         "zlib",
     ]
@@ -79,6 +82,8 @@ FORBIDDEN_ATTRIBUTES = {
     "codecs": {"EncodedFile", "builtins", "open", "sys"},
     "collections": {"_sys"},
     "dataclasses": {"builtins", "sys"},
+    "date": {"fromtimestamp", "today"},
+    "datetime": {"fromtimestamp", "now", "sys", "today", "utcfromtimestamp", "utcnow"},
     "enum": {"bltns", "sys"},
     "hashlib": {"file_digest"},
     "inspect": {
@@ -97,6 +102,7 @@ FORBIDDEN_ATTRIBUTES = {
     "re": {"_compiler"},
     "types": {"sys"},
     "typing": {"sys"},
+    "uuid": {"getnode", "os", "platform", "sys", "uuid1", "uuid4"},
     "weakref": {"sys"},
 }
 
@@ -176,6 +182,10 @@ def test_file_of_the_core_is_pure(path: Path) -> None:
         "__import__('time')",
         "import codecs\ncodecs.open('x')",
         "import inspect\ninspect.getsource(f)",
+        "from datetime import date\ndate.today()",
+        "from datetime import datetime\ndatetime.now()",
+        "from uuid import uuid4",
+        "import uuid\nuuid.uuid1()",
         "print('x')",
         "breakpoint()",
     ],
@@ -197,6 +207,8 @@ def test_the_judge_sees(source: str) -> None:
         "from ..limits import Limits",
         "hub.open(request)",
         "import re\nre.compile('x')",
+        "from datetime import date\ndate.fromisoformat('2024-02-29')",
+        "from uuid import UUID",
     ],
 )
 def test_the_judge_allows(source: str) -> None:

@@ -84,6 +84,7 @@ class Town:
         serial = session.path_params["serial"]
         self.handles[serial] = session
         self.rooms[serial] = set()
+        self.join(serial, ROOMS[0])
 
     def on_close(self, session: Session) -> None:
         self.closed.append(session.path_params["serial"])
@@ -149,7 +150,7 @@ class Town:
             if session.is_connected and session.module is namespace and room in self.rooms[each]
         }
         self.told[self.count] = (room, members)
-        sent = self.handles[serial].room(room).broadcast(f"all {self.count} {room} " + "x" * 200)
+        sent = self.handles[serial].room(room).broadcast(f"all {self.count} {room} " + "x" * 500)
         assert sent == len(members)
 
     def tell(self, serial: int) -> None:
@@ -338,7 +339,7 @@ def test_hub(framing: EngineName, policy: Policy) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=60,
+            max_examples=120,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -212,6 +212,25 @@ def test_answers_above_the_mark_do_not_stop_a_peer_that_reads(kind: str) -> None
     assert peer.is_read()
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_broadcasts_above_the_mark_do_not_stop_a_member_that_reads(kind: str) -> None:
+    app = App(limits=Limits(outbox_mark_bytes=100), deflate=None)
+    module = app.module("/")
+    module.on_open(lambda session: session.join("room"))
+
+    def say(session: Session, message: str) -> None:
+        session.room("room").broadcast(message * 200)
+
+    async def say_later(session: Session, message: str) -> None:
+        say(session, message)
+
+    module.on_message(say if kind == "def" else say_later)
+    peer = Simulation(app).open("/")
+    peer.send(*"abc")
+    assert peer.messages == ["a" * 200, "b" * 200, "c" * 200]
+    assert peer.is_read()
+
+
 def test_a_function_that_does_not_wait_is_woken_above_the_mark_too() -> None:
     answering = Answering("function", size=600, waits=False, outbox_mark_bytes=100)
     simulation = Simulation(answering.app)
@@ -351,6 +370,20 @@ def test_a_session_that_is_not_read_from_can_still_be_closed_in_order() -> None:
     assert peer.close_code() == 4001
     assert (peer.lost, peer.aborted) == (True, False)
     assert simulation.hub.stats().close_timeouts == 0
+
+
+def test_a_violation_behind_a_full_inbox_ends_in_order_too() -> None:
+    gate = Foreign()
+    answering = Answering("async def", gate=gate, inbox_messages_max=2)
+    simulation = Simulation(answering.app)
+    peer = simulation.open("/")
+    peer.send_raw(text("1") + text("2") + text("3") + frame(0x3))
+    assert not peer.is_read()
+    simulation.advance(Limits().close_timeout_s)
+    assert peer.close_code() == 1002
+    assert (peer.lost, peer.aborted) == (True, False)
+    simulation.complete(gate)
+    assert answering.handled == ["1"]
 
 
 # -- control frames -----------------------------------------------------------------------------

@@ -580,3 +580,30 @@ def test_an_error_reply_is_not_sent_to_who_has_gone() -> None:
     assert len(simulation.failures) == 2
     assert gone.messages == []
     assert [json.loads(each)["code"] for each in present.messages] == ["handler_failed"]
+
+
+def test_sending_to_who_has_gone_fails_only_if_it_is_somebody_else() -> None:
+    app = App()
+    gate = Foreign()
+    handles: dict[str, Session] = {}
+    module = app.module("/{name}")
+
+    @module.on_open
+    def opened(session: Session) -> None:
+        handles[session.path_params["name"]] = session
+
+    @module.on_message
+    async def send(session: Session, message: str) -> None:
+        await gate
+        handles[message].send("too late")
+
+    simulation = Simulation(app)
+    gone, present = simulation.open("/gone"), simulation.open("/present")
+    gone.send("gone")
+    present.send("gone")
+    gone.lose()
+    simulation.complete(gate)
+    (failed,) = simulation.said(HandlerFailed)
+    assert failed.fd == present.fd
+    assert isinstance(failed.error, SessionClosedError)
+    assert [json.loads(each)["code"] for each in present.messages] == ["handler_failed"]

@@ -394,6 +394,18 @@ def test_a_peer_that_sends_on_and_on_while_it_is_decided_about_is_not_read() -> 
     assert peer.messages == [f"{number}" * 300 for number in range(100)]
 
 
+def test_a_peer_that_is_not_read_from_can_still_be_refused_in_order() -> None:
+    gate = Foreign()
+    simulation = Simulation(checked_app(Reject(), gate))
+    peer = simulation.open("/async")
+    for _ in range(20):
+        peer.send_raw(text("x" * 2000))
+    assert not peer.is_read()
+    simulation.complete(gate)
+    assert peer.status() == 403
+    assert (peer.lost, peer.aborted) == (True, False)
+
+
 def test_what_the_application_sees_of_a_request() -> None:
     app = App()
     seen: list[object] = []

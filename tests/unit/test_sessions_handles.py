@@ -20,7 +20,7 @@ from wireroom.core import (
 
 def silent_app(**limits: int) -> App:
     """A module without handlers: its messages are for whoever holds the session."""
-    app = App(limits=Limits(**limits))  # type: ignore[arg-type]  # the fields that are numbers
+    app = App(limits=Limits(**limits))
     app.module("/test/{name}")
     return app
 

@@ -93,6 +93,8 @@ def test_settings_have_their_ranges(name: str, low: int, high: int) -> None:
         (f"{NAME}; client_max_window_bits", NAME),
         (f"{NAME}; client_max_window_bits=10", f"{NAME}; client_max_window_bits=10"),
         (f"{NAME}; client_max_window_bits=8", f"{NAME}; client_max_window_bits=8"),
+        (f"{NAME}; client_max_window_bits=14", f"{NAME}; client_max_window_bits=14"),
+        (f"{NAME}; client_max_window_bits=15", NAME),
         (f'{NAME}; client_max_window_bits="10"', f"{NAME}; client_max_window_bits=10"),
         (f"{NAME}; server_max_window_bits=15", f"{NAME}; server_max_window_bits=15"),
         (f"{NAME}; server_max_window_bits=8", f"{NAME}; server_max_window_bits=8"),
@@ -312,6 +314,14 @@ def test_what_we_compress_fits_the_window(window_bits: int, no_takeover: bool) -
     )
     messages = [deflater.deflate(each) for each in (TEXT, b"", b"a", TEXT[::-1], b"", TEXT)]
     assert inflated(window_bits, *messages) == [TEXT, b"", b"a", TEXT[::-1], b"", TEXT]
+
+
+def test_an_empty_message_is_not_an_empty_payload() -> None:
+    for no_takeover in (False, True):
+        deflater = Deflater(window_bits=15, no_context_takeover=no_takeover, settings=Deflate())
+        assert [deflater.deflate(b"") for _ in range(3)] == [b"\x00"] * 3
+        deflater.deflate(b"a")
+        assert deflater.deflate(b"") == b"\x00"
 
 
 def test_context_makes_repeated_messages_smaller() -> None:

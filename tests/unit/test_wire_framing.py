@@ -67,7 +67,7 @@ def cut(request: pytest.FixtureRequest) -> Cut:
     return chosen
 
 
-# -- messages and control frames --------------------------------------------------------------
+# -- messages and control frames -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -124,7 +124,7 @@ def test_nothing_is_read_after_a_violation(engine: str, cut: Cut) -> None:
     assert receive(codec, [frame(TEXT, b"c"), close_frame(1000)]) == []
 
 
-# -- Close frames (section 5.5.1 and 7.4) -------------------------------------------------------
+# -- Close frames (section 5.5.1 and 7.4) --------------------------------------------------------
 
 
 def test_every_close_code_is_judged_as_received(engine: str) -> None:
@@ -174,7 +174,7 @@ def test_a_close_may_come_within_a_fragmented_message(engine: str, cut: Cut) -> 
     assert receive(framing(engine), cut(data)) == [CloseReceived(1001, "")]
 
 
-# -- violations of section 5 ------------------------------------------------------------------
+# -- violations of section 5 ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rsv", [RSV1, RSV2, RSV3, RSV2 | RSV3, RSV1 | RSV2 | RSV3])
@@ -260,7 +260,7 @@ def test_a_message_may_not_begin_within_another(
     assert verdict(receive(framing(engine), cut(data))) == 1002
 
 
-# -- text (section 8.1) -------------------------------------------------------------------------
+# -- text (section 8.1) --------------------------------------------------------------------------
 
 # A valid beginning, and the byte at which no continuation can make it UTF-8 any more (RFC 3629).
 INVALID = [
@@ -347,7 +347,7 @@ def test_binary_messages_hold_any_bytes(engine: str, cut: Cut) -> None:
     assert receive(framing(engine), cut(data)) == [bytes(range(256)), b"\xff\xc0"]
 
 
-# -- bounds -------------------------------------------------------------------------------------
+# -- bounds --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bound", [10, 125, 126, 300, 70_000])
@@ -423,6 +423,15 @@ def test_the_bound_holds_after_inflation(engine: str, cut: Cut, deflate: Deflate
     assert verdict(receive(codec, cut(b"".join(pieces)))) == 1009
 
 
+def test_the_bound_holds_for_what_only_the_end_of_the_message_releases(engine: str) -> None:
+    payload = deflated(b"hello hello hello")[:7]  # ends within a block; the end adds four bytes
+    for bound, code in ((6, 1009), (7, None)):
+        codec = framing(engine, deflate=NO_TAKEOVER, message_bytes_max=bound)
+        events = receive(codec, [frame(BINARY, payload, rsv=RSV1)])
+        assert verdict(events) == code
+        assert all(len(each) == 7 for each in events if isinstance(each, bytes))
+
+
 @pytest.mark.parametrize("memory_level", [1, 2, 5, 8])
 @pytest.mark.parametrize("size", [1, 100, 70_000])
 def test_what_does_not_compress_may_still_be_as_long_as_the_bound(
@@ -456,7 +465,7 @@ def test_a_bomb_is_not_spent_memory_on(engine: str, deflate: DeflateParameters, 
     assert peak < 6 * 2**20
 
 
-# -- permessage-deflate (RFC 7692 section 7.2) --------------------------------------------------
+# -- permessage-deflate (RFC 7692 section 7.2) ---------------------------------------------------
 
 
 @pytest.mark.parametrize("client", [False, True])
@@ -529,7 +538,7 @@ def test_what_is_not_deflate_fails(engine: str, cut: Cut, payload: bytes) -> Non
     assert verdict(receive(framing(engine, deflate=NO_TAKEOVER), cut(data))) == 1007
 
 
-# -- batches ------------------------------------------------------------------------------------
+# -- batches -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -564,6 +573,15 @@ def test_batches_are_bounded_in_bytes_after_inflation(engine: str) -> None:
     assert not codec.more
 
 
+def test_batches_of_short_messages_are_bounded_in_bytes(engine: str) -> None:
+    codec = framing(engine, batch_bytes=1000)
+    counts = [len(codec.receive(frame(TEXT, b"x" * 100) * 40))]
+    while codec.more:
+        counts.append(len(codec.receive(b"")))
+    assert max(counts) == 11  # the one that passes the bound is the last
+    assert sum(counts) == 40
+
+
 def test_a_batch_ends_in_front_of_a_violation_or_a_close(engine: str) -> None:
     for last in (frame(3), close_frame(1000)):
         codec = framing(engine, batch_messages=2)
@@ -594,7 +612,7 @@ def test_held_bytes_may_be_a_part_of_a_payload(engine: str) -> None:
     assert not codec.more
 
 
-# -- sending ------------------------------------------------------------------------------------
+# -- sending -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -699,7 +717,7 @@ def test_frames_are_shared_exactly_where_they_are_equal(engine: str) -> None:
     assert framing(engine, client=True, deflate=NO_TAKEOVER).sharing_key is None
 
 
-# -- limits of a hub ----------------------------------------------------------------------------
+# -- limits of a hub -----------------------------------------------------------------------------
 
 
 def test_an_engine_keeps_the_limits_of_the_hub(engine: str) -> None:

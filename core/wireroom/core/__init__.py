@@ -12,6 +12,7 @@ from .dispatch.decisions import Accept, Reject
 from .dispatch.function import WebSocket
 from .dispatch.module import Module
 from .dispatch.parsers import ErrorReply, JsonParser
+from .dispatch.views import WebSocketView
 from .errors import (
     ConfigurationError,
     IdsExhaustedError,
@@ -37,21 +38,25 @@ from .events import (
 from .hub import Hub
 from .limits import Limits
 from .serving.calls import FINISHED
-from .sessions.rooms import Room
+from .sessions.rooms import Member, PresenceChanged, Room
 from .sessions.session import Session
 from .sessions.stats import Stats
+from .sessions.users import REPLACED_CODE, User
 from .turn import Invocation, Wait
 from .wire.client import ClientConnection, Opened, Refused
+from .wire.client_address import ClientAddress
 from .wire.close_codes import CloseCode
 from .wire.deflate import Deflate
 from .wire.framing import CloseReceived, PingReceived, PongReceived, Violation
 from .wire.request import Request, Response
+from .wire.url import URL
 
 __all__ = [
     "FINISHED",
     "Accept",
     "App",
     "Cancel",
+    "ClientAddress",
     "ClientConnection",
     "CloseCode",
     "CloseReceived",
@@ -68,14 +73,17 @@ __all__ = [
     "JsonParser",
     "Limits",
     "LocalProtocolError",
+    "Member",
     "Module",
     "Opened",
     "Output",
     "PauseReading",
     "PingReceived",
     "PongReceived",
+    "PresenceChanged",
     "Refused",
     "Reject",
+    "REPLACED_CODE",
     "RemoteProtocolError",
     "Request",
     "RequestAnswered",
@@ -89,8 +97,11 @@ __all__ = [
     "SessionOpened",
     "ShutdownWrite",
     "Stats",
+    "URL",
+    "User",
     "Violation",
     "Wait",
     "WebSocket",
+    "WebSocketView",
     "WireroomError",
 ]

@@ -14,15 +14,18 @@ from .dispatch.handlers import H, Handler, check_arity
 from .dispatch.http import HttpRoute
 from .dispatch.module import Kinds, Module, SessionModule
 from .dispatch.parsers import JsonParser
+from .dispatch.views import WebSocketView, new_view_module
 from .errors import ConfigurationError
 from .limits import Limits
 from .routing.paths import Router
 from .sessions.ids import FD_MAX, Policy, new_fds
+from .sessions.users import SECOND_SESSION, SecondSession
 from .wire.deflate import Deflate
 from .wire.engines import ENGINES, EngineName
 from .wire.handshake import Origins, check_origins
 
 W = TypeVar("W", bound=WebSocketHandler)
+V = TypeVar("V", bound=type[WebSocketView])
 
 
 @final
@@ -32,7 +35,9 @@ class App:
     `limits` are all the bounds. `origins` says which web pages may connect: None for those of
     the same host (and clients that send no Origin), a list of origins, or "*". `deflate` are the
     settings of permessage-deflate, None for none. `framing` is "wireroom" or "wsproto".
-    fds run from 1 to `fd_max` by `fd_policy` ("rising" or "lowest").
+    fds run from 1 to `fd_max` by `fd_policy` ("rising" or "lowest"). `second_session` says what
+    becomes of another session of the same user: "allow", "replace" (the old one is closed with
+    4001) or "reject" (the new one is refused with 409).
     """
 
     def __init__(
@@ -44,17 +49,23 @@ class App:
         framing: EngineName = "wireroom",
         fd_max: int = FD_MAX,
         fd_policy: Policy = "rising",
+        second_session: SecondSession = "allow",
     ) -> None:
         if framing not in ENGINES:
             raise ConfigurationError("framing", f"must be one of {', '.join(ENGINES)}")
         check_origins("origins", origins)
         new_fds(fd_policy, fd_max)
+        if second_session not in SECOND_SESSION:
+            raise ConfigurationError(
+                "second_session", f"must be one of {', '.join(SECOND_SESSION)}"
+            )
         self.limits = limits or Limits()
         self.origins = origins
         self.deflate = deflate
         self.framing = framing
         self.fd_max = fd_max
         self.fd_policy = fd_policy
+        self.second_session = second_session
         self.modules: Router[SessionModule] = Router()
         self.routes: Router[HttpRoute] = Router()
         self.periodic: list[tuple[float, Handler]] = []
@@ -67,10 +78,16 @@ class App:
         origins: Origins = None,
         kinds: Kinds = "any",
         parser: JsonParser | None = None,
+        presence: bool = False,
     ) -> Module:
         """A module for a path pattern; see `Module`, and `routing.paths` for patterns."""
         module = Module(
-            path, subprotocols=subprotocols, origins=origins, kinds=kinds, parser=parser
+            path,
+            subprotocols=subprotocols,
+            origins=origins,
+            kinds=kinds,
+            parser=parser,
+            presence=presence,
         )
         self.modules.add(path, module)
         return module
@@ -84,6 +101,18 @@ class App:
             module = FunctionModule(path, handler, subprotocols=subprotocols, origins=origins)
             self.modules.add(path, module)
             return handler
+
+        return register
+
+    def view(
+        self, path: str, *, subprotocols: Sequence[str] = (), origins: Origins = None
+    ) -> Callable[[V], V]:
+        """Register a class for the connections of a path; see `WebSocketView`."""
+
+        def register(view: V) -> V:
+            module = new_view_module(path, view, subprotocols=subprotocols, origins=origins)
+            self.modules.add(path, module)
+            return view
 
         return register
 

@@ -17,7 +17,6 @@ from math import inf
 from typing import Any, Final, final
 
 from .app import App
-from .dispatch.module import SessionModule
 from .errors import IdsExhaustedError
 from .events import Output, PauseReading
 from .serving.calls import Calls
@@ -28,8 +27,10 @@ from .serving.recurring import Pages, Periodic
 from .serving.timeouts import Timeouts
 from .sessions.ids import new_fds
 from .sessions.registry import Registry
+from .sessions.sending import by_module
 from .sessions.session import Session
 from .sessions.stats import Stats
+from .sessions.users import User, UserId, Users
 from .turn import ForeignWait, Invocation, Sleep, Turn
 from .wire.close_codes import CloseCode
 from .wire.http_head import RequestReader
@@ -66,11 +67,18 @@ class Hub:
         self._taken: list[Session] = []  # sessions to look at once the transport has taken bytes
         self._lost: list[int] = []  # fds to release when nothing that was said names them
         self.is_shutting_down = False  # whether no more connections are taken
+        self._users = Users(self._turn, self._stats)
         self._calls = Calls(self._turn, self._stats)
         self._closing = Closing(self._turn, self._stats, app.limits, self._calls)
         self._messages = Messages(self._stats, self._calls, self._closing)
         self._opening = Opening(
-            app, self._turn, self._stats, self._calls, self._closing, self._messages
+            app,
+            self._turn,
+            self._stats,
+            self._calls,
+            self._closing,
+            self._messages,
+            self._users,
         )
         self._timeouts = Timeouts(self._turn, self._stats, app.limits, self._opening, self._closing)
 
@@ -84,6 +92,10 @@ class Hub:
     def sessions(self) -> list[Session]:
         """The open sessions: a snapshot, safe to use while sessions come and go."""
         return [session for session in self._registry if session.is_connected]
+
+    def user(self, user_id: UserId) -> User:
+        """The user with this id, connected or not."""
+        return User(self._users, user_id)
 
     def stats(self) -> Stats:
         """The counters, as a snapshot."""
@@ -152,16 +164,18 @@ class Hub:
         not hold up everybody else; a session that has gone by then is left out.
         """
         excluded = set(exclude)
-        groups: dict[SessionModule, list[Session]] = {}
-        for session in self.sessions() if to is None else to:
-            if session not in excluded:
-                groups.setdefault(session.module, []).append(session)
+        chosen = self.sessions() if to is None else to
+        groups = by_module(session for session in chosen if session not in excluded)
         for module, sessions in groups.items():
             message = data if isinstance(data, str | bytes) else module.pack(data)
             page = self.limits.broadcast_page_max
             Pages(sessions, message, page, self._turn, self._stats).send()
         self._stats.broadcasts += 1
         return sum(map(len, groups.values()))
+
+    def settle(self, session: Session) -> None:
+        """What came after a session's last message takes effect; the session asks for it."""
+        self._closing.settle(session)
 
     # -- inputs: connections ------------------------------------------------------------------
 
@@ -194,7 +208,8 @@ class Hub:
             limits=self.limits,
             turn=self._turn,
             stats=self._stats,
-            host=self._closing,
+            hub=self,
+            users=self._users,
         )
         self._registry.add(session)
         self._stats.connections += 1

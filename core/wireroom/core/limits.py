@@ -49,6 +49,7 @@ class Limits:
     connections_max: int = 16_000_000  # at most the range of ids; beyond: 503
     broadcast_page_max: int = 10_000  # `hub.broadcast` sends to so many a turn
     rooms_per_session_max: int = 1024  # beyond: `join` raises LocalProtocolError
+    room_sessions_max: int = 16_000_000  # in one room; beyond: the same
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

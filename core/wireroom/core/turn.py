@@ -29,7 +29,17 @@ class Turn:
     says the time (`Hub.woken`) and drains soon.
     """
 
-    __slots__ = ("_awake", "deadlines", "dirty", "foreign_wait", "now", "outputs", "step", "wake")
+    __slots__ = (
+        "_awake",
+        "_before_drain",
+        "deadlines",
+        "dirty",
+        "foreign_wait",
+        "now",
+        "outputs",
+        "step",
+        "wake",
+    )
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -40,6 +50,7 @@ class Turn:
         self.wake: Callable[[], None] | None = None
         self.foreign_wait: ForeignWait | None = None
         self._awake = False
+        self._before_drain: list[Callable[[], None]] = []
 
     def mark(self, fd: int) -> None:
         """`fd` has something to send."""
@@ -53,8 +64,15 @@ class Turn:
         if not self._awake:
             self.wake_once()
 
+    def before_drain(self, call: Callable[[], None]) -> None:
+        """Call this once, when the turn ends."""
+        self._before_drain.append(call)
+        self.wake_once()
+
     def take_dirty(self) -> list[int]:
-        """The fds with something to send, once."""
+        """End the turn: the fds with something to send, once."""
+        while self._before_drain:
+            self._before_drain.pop(0)()
         self._awake = False
         fds = list(self.dirty)
         self.dirty.clear()

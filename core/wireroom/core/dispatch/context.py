@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 from ..sessions.rooms import Room
-from ..sessions.session import Session
+from ..sessions.session import Session, SessionHub
 from ..turn import Ready, Sleep, Wait
 from ..wire.framing import Message
 from .parsers import ErrorReply
@@ -32,6 +32,11 @@ class Context:
     def user(self) -> Any:
         """The session's user."""
         return self.session.user
+
+    @property
+    def hub(self) -> SessionHub:
+        """What knows all sessions and users."""
+        return self.session.hub
 
     def room(self, name: str) -> Room:
         """A room of the session's module."""

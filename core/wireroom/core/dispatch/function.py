@@ -11,23 +11,35 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Literal, Protocol, TypeAlias, final
 
 import msgspec
 
-from ..errors import ConfigurationError, LocalProtocolError
+from ..errors import ConfigurationError, LocalProtocolError, SessionClosedError
 from ..sessions.rooms import Room
 from ..sessions.session import Session
 from ..turn import READY, Ready, Sleep, Wait
+from ..wire.client_address import ClientAddress, client_address
 from ..wire.close_codes import CloseCode
 from ..wire.framing import Message
 from ..wire.handshake import Origins
-from ..wire.request import Address, HeaderItems, MultiDict, Request
+from ..wire.request import HeaderItems, MultiDict, Request
 from ..wire.states import State
+from ..wire.url import URL, websocket_url
 from .decisions import Accept, Decision, Reject
 from .handlers import Handler, check_arity, handler_name
 from .module import check_handshake_settings
 from .parsers import JsonParser
+
+JsonMode: TypeAlias = Literal["text", "binary"]
+
+
+def decode_json(message: Message) -> Any:
+    """A message that is JSON, decoded. Raises `ValueError`."""
+    try:
+        return msgspec.json.decode(message)
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
 
 
 class Host(Protocol):
@@ -59,6 +71,11 @@ class WebSocket:
         return self.session.request
 
     @property
+    def url(self) -> URL:
+        """Its URL: text, with `scheme`, `hostname`, `port`, `path`, `query` …"""
+        return websocket_url(self.request)
+
+    @property
     def path(self) -> str:
         """Its path, percent-decoded."""
         return self.request.path
@@ -84,13 +101,13 @@ class WebSocket:
         return self.request.cookies
 
     @property
-    def client(self) -> Address:
-        """The peer's address."""
-        return self.session.address
+    def client(self) -> ClientAddress:
+        """The peer's `host` and `port`; either may be None."""
+        return client_address(self.session.address)
 
     @property
     def state(self) -> Any:
-        """A place for attributes of the application's own."""
+        """A place for attributes of the application's own, to be set, read and deleted."""
         return self.session.state
 
     @property
@@ -122,6 +139,8 @@ class WebSocket:
         Raises `LocalProtocolError` for a subprotocol that was not offered, or a second accept.
         """
         self._decide("accept", Accept(subprotocol, headers, user))
+        if not self.session.is_connected:  # a second session, where only one is allowed
+            raise self.session.closed_error()
         return READY
 
     def reject(self, status: int = 403, body: bytes | str = "", headers: HeaderItems = ()) -> Ready:
@@ -134,7 +153,10 @@ class WebSocket:
         if phase is State.CLOSED or phase is State.ENDING:
             raise self.session.closed_error()
         if phase is not State.REQUEST:
-            raise LocalProtocolError(f"{verb}: the handshake has been accepted already")
+            instead = "send() or receive()" if verb == "accept" else "close()"
+            raise LocalProtocolError(
+                f"{verb}(): the handshake has been accepted already, so call {instead}"
+            )
         self._host.decide(self.session, decision)
 
     # -- messages -----------------------------------------------------------------------------
@@ -169,10 +191,16 @@ class WebSocket:
             raise self.session.closed_error()
         return message
 
-    async def receive_json(self) -> Any:
-        """The next message, decoded. Raises `SessionClosedError`, or `ValueError` if it is no
-        JSON (`msgspec.DecodeError`)."""
-        return msgspec.json.decode(await self._receive_or_raise())
+    async def receive_json(self, mode: JsonMode | None = None) -> Any:
+        """The next message, decoded. With a `mode`, one of the other kind closes with 1003.
+
+        Raises `SessionClosedError`, or `ValueError` if it is no JSON.
+        """
+        if mode is None:
+            return decode_json(await self._receive_or_raise())
+        if _is_text(mode):
+            return decode_json(await self.receive_text())
+        return decode_json(await self.receive_bytes())
 
     async def _receive_or_raise(self) -> Message:
         message = await self.receive()
@@ -184,6 +212,30 @@ class WebSocket:
         """Messages until the end, however it comes; see `close_code`."""
         while (message := await self.receive()) is not None:
             yield message
+
+    async def iter_text(self) -> AsyncIterator[str]:
+        """What `receive_text` gives, until the end."""
+        try:
+            while True:
+                yield await self.receive_text()
+        except SessionClosedError:
+            return
+
+    async def iter_bytes(self) -> AsyncIterator[bytes]:
+        """What `receive_bytes` gives, until the end."""
+        try:
+            while True:
+                yield await self.receive_bytes()
+        except SessionClosedError:
+            return
+
+    async def iter_json(self, mode: JsonMode | None = None) -> AsyncIterator[Any]:
+        """What `receive_json` gives, until the end. Raises `ValueError`."""
+        try:
+            while True:
+                yield await self.receive_json(mode)
+        except SessionClosedError:
+            return
 
     def send(self, message: object) -> Wait | Ready:
         """See `Session.send`."""
@@ -197,15 +249,20 @@ class WebSocket:
         """Send a binary message."""
         return self.session.send(bytes(data))
 
-    def send_json(self, data: object) -> Wait | Ready:
-        """Send a value as JSON text."""
-        return self.session.send(msgspec.json.encode(data).decode())
+    def send_json(self, data: object, mode: JsonMode = "text") -> Wait | Ready:
+        """Send a value as JSON, in a text or a binary message."""
+        encoded = msgspec.json.encode(data)
+        return self.session.send(encoded.decode() if _is_text(mode) else encoded)
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> Ready:
-        """Start the closing handshake; before `accept`, refuse the handshake with 403."""
+        """Start the closing handshake; before `accept`, refuse the handshake with 403.
+
+        Nothing happens if the session has closed, whatever the code: handing on the code that it
+        closed with is no mistake. Raises what `Session.close` raises.
+        """
         if self.session.phase is State.REQUEST:
             self._decide("close", Reject())
-        else:
+        elif self.session.phase is State.OPEN:
             self.session.close(code, reason)
         return READY
 
@@ -228,6 +285,12 @@ class WebSocket:
         return self.session.sleep(seconds)
 
 
+def _is_text(mode: JsonMode) -> bool:
+    if mode not in ("text", "binary"):
+        raise LocalProtocolError(f'mode: must be "text" or "binary", not {mode!r}')
+    return mode == "text"
+
+
 WebSocketHandler: TypeAlias = Callable[[WebSocket], Awaitable[object]]
 
 
@@ -240,6 +303,7 @@ class FunctionModule:
         path: str,
         handler: WebSocketHandler,
         *,
+        name: str | None = None,
         subprotocols: Sequence[str] = (),
         origins: Origins = None,
     ) -> None:
@@ -248,12 +312,20 @@ class FunctionModule:
         self.handler = handler
         self.origins = origins
         self.subprotocols = tuple(subprotocols)
-        self.current_handler = handler_name(handler)
+        self.current_handler = name or handler_name(handler)
         self.on_handshake_handler: Handler | None = None
         self.on_open_handler: Handler | None = None
         self.on_close_handler: Handler | None = None
+        self.on_join_handler: Handler | None = None
+        self.on_leave_handler: Handler | None = None
+        self.presence = False
         self._parser = JsonParser()
         what = f"websocket {path}:"
+        if inspect.isclass(handler):
+            raise ConfigurationError(
+                f"{what} {handler_name(handler)}",
+                "is a class: derive it from WebSocketView and register it with app.view(path)",
+            )
         check_arity(handler, what, ("ws",))
         if not inspect.iscoroutinefunction(handler):
             raise ConfigurationError(

@@ -45,6 +45,9 @@ class SessionModule(Protocol):
     on_handshake_handler: Handler | None
     on_open_handler: Handler | None
     on_close_handler: Handler | None
+    on_join_handler: Handler | None
+    on_leave_handler: Handler | None
+    presence: bool
 
     def check(self) -> None:
         """Raises `ConfigurationError` if it cannot work."""
@@ -90,7 +93,8 @@ class Module:
 
     `kinds` says which messages it takes (`any`, `text` or `binary`; a module with commands takes
     text); others are closed with 1003. `subprotocols` are in our order of preference. `origins`
-    overrides the application's.
+    overrides the application's. With `presence`, the members of a room are told who comes and who
+    goes, once a turn (`PresenceChanged`).
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Module:
         origins: Origins = None,
         kinds: Kinds = "any",
         parser: JsonParser | None = None,
+        presence: bool = False,
     ) -> None:
         if kinds not in ("any", "text", "binary"):
             raise ConfigurationError(
@@ -117,6 +122,9 @@ class Module:
         self.on_open_handler: Handler | None = None
         self.on_message_handler: Handler | None = None
         self.on_close_handler: Handler | None = None
+        self.on_join_handler: Handler | None = None
+        self.on_leave_handler: Handler | None = None
+        self.presence = presence
         self._commands: dict[str, _Command] = {}
 
     # -- registration -------------------------------------------------------------------------
@@ -140,6 +148,17 @@ class Module:
     def on_close(self, handler: H) -> H:
         """Register `(session)`, called once after the end; see `session.close_code`."""
         self._register("on_close", handler, ("session",))
+        return handler
+
+    def on_join(self, handler: H) -> H:
+        """Register `(session, room)`, called after a session has joined a room."""
+        self._register("on_join", handler, ("session", "room"))
+        return handler
+
+    def on_leave(self, handler: H) -> H:
+        """Register `(session, room)`, called after a session has left a room: by itself, or
+        because it closes (then before `on_close`)."""
+        self._register("on_leave", handler, ("session", "room"))
         return handler
 
     def command(self, name: str) -> Callable[[H], H]:

@@ -2,27 +2,78 @@
 
     /chat/{room}        one segment, any text
     /ws/{id:int}        one segment of digits, given as an int
+    /on/{day:date}      2024-02-29, given as a datetime.date
+    /item/{key:uuid}    a UUID with its hyphens, given as a uuid.UUID
+    /costs/{n:decimal}  digits, with or without a fraction, given as a decimal.Decimal
     /files/{name:path}  all the rest, slashes included, at least one character
+    /any/{name:any}     all the rest, or nothing
     /static/*           all the rest, not kept
 
 Segments are percent-decoded one by one, so an escaped slash stays inside its parameter. A fixed
-segment is preferred to `int`, `int` to any text, and that to all the rest.
+segment is preferred to a parameter, and parameters to each other in this order: `int`, `date`,
+`uuid`, `decimal`, any text (`str`), all the rest (`path`, then `any`). What looks like a date and
+is none (2023-02-29) is text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final, Generic, TypeVar, final
+from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
+from typing import Final, Generic, TypeAlias, TypeVar, final
 from urllib.parse import unquote_to_bytes
+from uuid import UUID
 
 from ..errors import ConfigurationError, RemoteProtocolError
 
 T = TypeVar("T")
 
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
-_KINDS: Final = ("int", "str", "path")  # in order of preference
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
+_DECIMAL: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+PathValue: TypeAlias = str | int | date | UUID | Decimal
+"""What a parameter can be."""
+
+
+def _int(segment: str) -> int | None:
+    return int(segment) if _DIGITS.fullmatch(segment) else None
+
+
+def _date(segment: str) -> date | None:
+    if _DATE.fullmatch(segment) is None:
+        return None
+    try:
+        return date.fromisoformat(segment)
+    except ValueError:
+        return None
+
+
+def _uuid(segment: str) -> UUID | None:
+    return UUID(segment) if _UUID.fullmatch(segment) else None
+
+
+def _decimal(segment: str) -> Decimal | None:
+    return Decimal(segment) if _DECIMAL.fullmatch(segment) else None
+
+
+def _str(segment: str) -> str | None:
+    return segment or None
+
+
+# For one segment, in order of preference; None means that the segment is of another kind.
+_CONVERTERS: Final[dict[str, Callable[[str], PathValue | None]]] = {
+    "int": _int,
+    "date": _date,
+    "uuid": _uuid,
+    "decimal": _decimal,
+    "str": _str,
+}
+_RESTS: Final = ("path", "any")  # for all the rest
+_KINDS: Final = (*_CONVERTERS, *_RESTS)
 
 
 @final
@@ -67,8 +118,10 @@ class Router(Generic[T]):
         segments = pattern[1:].split("/")
         for index, segment in enumerate(segments):
             kind, name = _read_segment(pattern, segment)
-            if kind == "path" and index != len(segments) - 1:
-                raise ConfigurationError(f"path {pattern!r}", "only its last part can be a path")
+            if kind in _RESTS and index != len(segments) - 1:
+                raise ConfigurationError(
+                    f"path {pattern!r}", f"only its last part can be {kind}: all the rest"
+                )
             if kind == "":
                 node = node.fixed.setdefault(segment, _Node())
                 continue
@@ -83,13 +136,13 @@ class Router(Generic[T]):
         node.target = _Target(pattern, names, value)
         self._patterns[pattern] = value
 
-    def match(self, raw_path: str) -> tuple[T, dict[str, str | int]] | None:
+    def match(self, raw_path: str) -> tuple[T, dict[str, PathValue]] | None:
         """The value for a path as it was sent, and its parameters; None if nothing matches.
 
         Raises `RemoteProtocolError` (400) for a parameter that is not UTF-8.
         """
         segments = raw_path.removeprefix("/").split("/")
-        values: list[str | int] = []
+        values: list[PathValue] = []
         target = _find(self._root, segments, 0, values)
         if target is None:
             return None
@@ -118,7 +171,7 @@ def _read_segment(pattern: str, segment: str) -> tuple[str, str]:
 
 
 def _find(
-    node: _Node[T], segments: list[str], index: int, values: list[str | int]
+    node: _Node[T], segments: list[str], index: int, values: list[PathValue]
 ) -> _Target[T] | None:
     """Depth first, in order of preference; the tree bounds the depth, not the path."""
     if index == len(segments):
@@ -129,25 +182,23 @@ def _find(
         found = _find(child, segments, index + 1, values)
         if found is not None:
             return found
-    for kind in _KINDS:
+    for kind, convert in _CONVERTERS.items():
         child = node.kinds.get(kind)
-        if child is None:
+        if child is None or (value := convert(segment)) is None:
             continue
-        if kind == "path":
-            rest = "/".join(_decode(each) for each in segments[index:])
-            if rest and child.target is not None:
-                values.append(rest)
-                return child.target
-            continue
-        if segment == "":
-            continue
-        if kind == "int" and not _DIGITS.fullmatch(segment):
-            continue
-        values.append(int(segment) if kind == "int" else segment)
+        values.append(value)
         found = _find(child, segments, index + 1, values)
         if found is not None:
             return found
         values.pop()
+    for kind in _RESTS:
+        child = node.kinds.get(kind)
+        if child is None:
+            continue
+        rest = "/".join(_decode(each) for each in segments[index:])
+        if rest or kind == "any":
+            values.append(rest)
+            return child.target
     return None
 
 

@@ -8,14 +8,15 @@ from typing import Final, final
 from ..app import App
 from ..dispatch.decisions import Accept, Decision, Reject
 from ..dispatch.function import FunctionModule, WebSocket
-from ..dispatch.handlers import handler_name
+from ..dispatch.handlers import Handler, handler_name
 from ..dispatch.http import HttpRoute, as_response
 from ..dispatch.module import SessionModule
 from ..errors import LocalProtocolError, RemoteProtocolError, SessionClosedError
 from ..events import RequestAnswered, SessionOpened
-from ..sessions.rooms import Namespace
+from ..sessions.rooms import Namespace, Room, RoomHook
 from ..sessions.session import Session
 from ..sessions.stats import Stats
+from ..sessions.users import REPLACED_CODE, REPLACED_REASON, Users, user_id_of
 from ..turn import Turn
 from ..wire import handshake
 from ..wire.close_codes import CloseCode
@@ -43,6 +44,7 @@ class Opening:
         "_namespaces",
         "_stats",
         "_turn",
+        "_users",
     )
 
     def __init__(
@@ -53,6 +55,7 @@ class Opening:
         calls: Calls,
         closing: Closing,
         messages: Messages,
+        users: Users,
     ) -> None:
         self._app = app
         self._limits = app.limits
@@ -61,10 +64,35 @@ class Opening:
         self._calls = calls
         self._closing = closing
         self._messages = messages
-        self._namespaces = {
-            module: Namespace(turn=turn, stats=stats, pack=module.pack) for _, module in app.modules
-        }
+        self._users = users
+        self._namespaces = {module: self._new_namespace(module) for _, module in app.modules}
         self._deliverers = {module: module.deliverer() for _, module in app.modules}
+
+    def _new_namespace(self, module: SessionModule) -> Namespace:
+        namespace = Namespace(
+            turn=self._turn,
+            stats=self._stats,
+            pack=module.pack,
+            room_sessions_max=self._limits.room_sessions_max,
+            presence=module.presence,
+        )
+        namespace.on_join = self._room_hook(module.on_join_handler)
+        namespace.on_leave = self._room_hook(module.on_leave_handler)
+        return namespace
+
+    def _room_hook(self, handler: Handler | None) -> RoomHook | None:
+        if handler is None:
+            return None
+        name = handler_name(handler)
+
+        def call(session: Session, room: Room) -> None:
+            def called(result: object, error: BaseException | None) -> None:
+                if error is not None:
+                    self._calls.report(session, name, error)
+
+            self._calls.call(session, handler, (session, room), name, called)
+
+        return call
 
     def receive_head(self, session: Session, data: bytes) -> None:
         """Requests, one after another; several may come in one read."""
@@ -209,6 +237,12 @@ class Opening:
             settings=self._app.deflate,
         )
         state = dict(decision.state)
+        user_id = user_id_of(decision.user)
+        others = [] if user_id is None else self._users.sessions(user_id)
+        if others and self._app.second_session == "reject":
+            conflict = Response(409, "this user has a session already\n")
+            self.respond(session, session.request, conflict, close=True)
+            return
         session.put_response(reader.switch_protocols(headers))
         session.framing = new_framing(
             self._app.framing,
@@ -223,6 +257,9 @@ class Opening:
         session.held = b""
         session.happened(Input.ACCEPTED)
         session.user = decision.user
+        if self._app.second_session == "replace":
+            for other in others:
+                other.close(REPLACED_CODE, REPLACED_REASON)
         for name, value in state.items():
             setattr(session.state, name, value)
         self._opened(session, data)

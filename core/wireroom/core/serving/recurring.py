@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Protocol, final
 
 from ..dispatch.handlers import Handler, handler_name
-from ..sessions.rooms import send_to_all
+from ..sessions.sending import send_to_all
 from ..sessions.session import Session
 from ..sessions.stats import Stats
 from ..turn import Turn

@@ -1,66 +1,135 @@
-"""Rooms: sets of sessions in a module's namespace, and sending to all of them. Pure.
+"""Rooms: sets of sessions in a module's namespace, and who is in them. Pure.
 
 A room exists while somebody is in it. `Room` is a name for one, and may be held while the room
-itself comes and goes.
+itself comes and goes. Joining, leaving and asking cost the same however large a room is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+import msgspec
 
 from ..errors import LocalProtocolError
 from ..turn import Turn
-from ..wire.framing import Framing, Message
-from ..wire.states import State
+from ..wire.framing import Message
+from .sending import send_to_all
 from .stats import Stats
 
 if TYPE_CHECKING:
     from .session import Session
 
-_OPEN: Final = State.OPEN  # looked up for every member of a broadcast
-
 Pack: TypeAlias = Callable[[object], Message]
 """Turns what an application sends into a text or a binary message."""
+
+RoomHook: TypeAlias = "Callable[[Session, Room], None]"
+"""Is told of a session that has joined, or left."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """Somebody in a room: the fd, the user's id (if any), and since when by the hub's clock."""
+
+    fd: int
+    user: Any
+    since: float
+
+
+class PresenceChanged(msgspec.Struct, tag_field="type", tag="presence", frozen=True):
+    """Who came into a room and who left it in one turn; sent to its members by a module with
+    `presence=True`. Who did both is in neither list."""
+
+    room: str
+    joined: list[Member]
+    left: list[Member]
 
 
 @final
 class Namespace:
     """The rooms of one module."""
 
-    __slots__ = ("members", "pack", "stats", "turn")
+    __slots__ = (
+        "_changes",
+        "_presence",
+        "members",
+        "on_join",
+        "on_leave",
+        "pack",
+        "room_sessions_max",
+        "stats",
+        "turn",
+    )
 
-    def __init__(self, *, turn: Turn, stats: Stats, pack: Pack) -> None:
-        self.members: dict[str, dict[Session, None]] = {}
+    def __init__(
+        self, *, turn: Turn, stats: Stats, pack: Pack, room_sessions_max: int, presence: bool
+    ) -> None:
+        self.members: dict[str, dict[Session, Member]] = {}
+        self.on_join: RoomHook | None = None
+        self.on_leave: RoomHook | None = None
         self.pack = pack
+        self.room_sessions_max = room_sessions_max
         self.stats = stats
         self.turn = turn
+        self._presence = presence
+        # By room: who came (True) or left (False) in this turn, and was otherwise before it.
+        self._changes: dict[str, dict[Member, bool]] = {}
 
     def room(self, name: str) -> Room:
         """The room of that name, whether anybody is in it or not."""
         return Room(self, name)
 
     def join(self, name: str, session: Session) -> bool:
-        """Put a session into a room; False if it was there."""
+        """Put a session into a room; False if it was there.
+
+        Raises `LocalProtocolError` if the room is full.
+        """
         members = self.members.get(name)
         if members is None:
             members = self.members[name] = {}
             self.stats.rooms += 1
         elif session in members:
             return False
-        members[session] = None
+        elif len(members) >= self.room_sessions_max:
+            raise LocalProtocolError(
+                f"room {name!r} has {self.room_sessions_max} sessions (Limits.room_sessions_max)"
+            )
+        member = members[session] = Member(session.fd, session.user_id, self.turn.now)
+        self._changed(name, member, True)
+        if self.on_join is not None:
+            self.on_join(session, Room(self, name))
         return True
 
     def leave(self, name: str, session: Session) -> bool:
         """Take a session out of a room; False if it was not there."""
         members = self.members.get(name)
-        if members is None or session not in members:
+        member = None if members is None else members.pop(session, None)
+        if members is None or member is None:
             return False
-        del members[session]
         if not members:
             del self.members[name]
             self.stats.rooms -= 1
+        self._changed(name, member, False)
+        if self.on_leave is not None:
+            self.on_leave(session, Room(self, name))
         return True
+
+    def _changed(self, name: str, member: Member, joined: bool) -> None:
+        if not self._presence:
+            return
+        if not self._changes:
+            self.turn.before_drain(self._tell_changes)
+        changes = self._changes.setdefault(name, {})
+        if changes.pop(member, joined) is joined:
+            changes[member] = joined
+
+    def _tell_changes(self) -> None:
+        """Once a turn: each room's members learn who came and who left."""
+        rooms, self._changes = self._changes, {}
+        for name, changes in rooms.items():
+            if changes and name in self.members:
+                joined = [member for member, is_in in changes.items() if is_in]
+                left = [member for member, is_in in changes.items() if not is_in]
+                self.room(name).broadcast(PresenceChanged(name, joined, left))
 
 
 @final
@@ -86,67 +155,26 @@ class Room:
         """The members now; joins and leaves during the loop do not disturb it."""
         return iter(list(self._namespace.members.get(self.name, ())))
 
-    def broadcast(self, data: object, *, exclude: Iterable[Session] = ()) -> int:
-        """Send `data` to every member but those in `exclude`; how many that were.
+    def presence(self) -> list[Member]:
+        """Who is in it: fd, user and since when, in the order in which they came."""
+        return list(self._namespace.members.get(self.name, {}).values())
+
+    def broadcast(
+        self,
+        data: object,
+        *,
+        exclude: Iterable[Session] = (),
+        where: Callable[[Session], bool] | None = None,
+    ) -> int:
+        """Send `data` to every member but those in `exclude`, and only to those for whom
+        `where`, if given, is true; how many that were.
 
         It is packed and encoded once. A member whose outbox is full is closed with 1008.
         """
         namespace = self._namespace
         message = data if isinstance(data, str | bytes) else namespace.pack(data)
         namespace.stats.broadcasts += 1
-        return send_to_all(
-            namespace.members.get(self.name, ()), message, exclude, namespace.turn, namespace.stats
-        )
-
-
-def send_to_all(
-    sessions: Iterable[Session],
-    message: Message,
-    exclude: Iterable[Session],
-    turn: Turn,
-    stats: Stats,
-) -> int:
-    """Send one message to many open sessions, encoding it once a framing that can share it."""
-    if not isinstance(message, str | bytes):
-        raise LocalProtocolError(f"a message is str or bytes, not {type(message).__name__}")
-    excluded = set(exclude)
-    dirty = turn.dirty
-    shared: dict[object, bytes] = {}
-    key: object = None  # of the framing that `frame` is for
-    frame = b""
-    size = 0
-    above: list[Session] = []  # looked at afterwards, since closing one changes the room
-    sent = 0
-    for session in sessions:
-        framing = session.framing
-        if framing is None or session.phase is not _OPEN or (excluded and session in excluded):
-            continue
-        if framing.sharing_key is not key or key is None:
-            key = framing.sharing_key
-            frame = _shared_frame(framing, message, shared)
-            size = len(frame)
-        outbox = session.outbox
-        if not outbox.frames:
-            dirty[session.fd] = None
-        outbox.frames.append(frame)
-        outbox.waiting += size
-        sent += 1
-        if outbox.waiting > outbox.mark:
-            above.append(session)
-    if sent:
-        turn.wake_once()
-    for session in above:
-        session.check_outbox()
-    stats.messages_sent += sent
-    return sent
-
-
-def _shared_frame(framing: Framing, message: Message, shared: dict[object, bytes]) -> bytes:
-    """The message's frame for one framing, encoded once for all that can share it."""
-    key = framing.sharing_key
-    if key is None:
-        return framing.encode_message(message)
-    frame = shared.get(key)
-    if frame is None:
-        frame = shared[key] = framing.encode_message(message)
-    return frame
+        members: Iterable[Session] = namespace.members.get(self.name, ())
+        if where is not None:
+            members = [session for session in members if where(session)]
+        return send_to_all(members, message, exclude, namespace.turn, namespace.stats)

@@ -7,7 +7,7 @@ often its fd is used again. The attributes without a docstring are the hub's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from math import inf
 from typing import Any, Final, Protocol, final
 
@@ -23,20 +23,39 @@ from ..wire.request import Address, Request
 from ..wire.states import Input, State, next_state
 from .outbox import Outbox
 from .rooms import Namespace, Room
+from .state import SessionState
 from .stats import Stats
+from .users import User, UserId, Users, user_id_of
 
 _OPEN: Final = State.OPEN  # looked up for every message
 
 
-class SessionHost(Protocol):
-    """What a session asks of the hub."""
+class SessionHub(Protocol):
+    """What a session, and a handler through it, may ask of the hub; see `Hub`."""
+
+    def session(self, fd: int) -> Session | None:
+        """The open session with this fd, or None."""
+
+    def sessions(self) -> list[Session]:
+        """The open sessions."""
+
+    def user(self, user_id: UserId) -> User:
+        """The user with this id, connected or not."""
+
+    def broadcast(
+        self,
+        data: object,
+        *,
+        to: Iterable[Session] | None = None,
+        exclude: Iterable[Session] = (),
+    ) -> int:
+        """Send to every open session, or to those in `to`, but not to those in `exclude`."""
+
+    def stats(self) -> Stats:
+        """The counters, as a snapshot."""
 
     def settle(self, session: Session) -> None:
-        """What came after the last message takes effect now."""
-
-
-class SessionState:
-    """Attributes of the application's own, one object a session."""
+        """What came after the last message takes effect now; the session's own business."""
 
 
 @final
@@ -44,8 +63,9 @@ class Session:
     """One connection.
 
     `fd` is its id while it lives, `generation` is unique among all connections of the hub,
-    `address` is the peer's. Everything sent is sent at once, in order; what is returned may be
-    awaited (it waits until the outbox is below its mark) or ignored.
+    `address` is the peer's, `hub` is what knows the others. Everything sent is sent at once, in
+    order; what is returned may be awaited (it waits until the outbox is below its mark) or
+    ignored.
     """
 
     __slots__ = (
@@ -65,7 +85,7 @@ class Session:
         "framing",
         "generation",
         "held",
-        "host",
+        "hub",
         "inbox",
         "inbox_bytes",
         "invocations",
@@ -87,8 +107,10 @@ class Session:
         "secure",
         "stall_at",
         "stats",
+        "users",
         "subprotocol",
         "turn",
+        "user_id",
         "upgrade",
         "want_close",
     )
@@ -103,9 +125,11 @@ class Session:
         limits: Limits,
         turn: Turn,
         stats: Stats,
-        host: SessionHost,
+        hub: SessionHub,
+        users: Users,
     ) -> None:
-        self.host = host
+        self.hub = hub
+        self.users = users
         self.fd = fd
         self.generation = generation
         self.address = address
@@ -136,6 +160,7 @@ class Session:
         self.namespace: Namespace | None = None
         self._rooms: dict[str, None] | None = None
         self._user: object = None
+        self.user_id: UserId | None = None
         self._app_state: SessionState | None = None
         self.inbox: deque[Message] = deque()
         self.inbox_bytes = 0
@@ -186,12 +211,19 @@ class Session:
 
     @property
     def user(self) -> Any:
-        """Whoever the handshake said this is; any value of the application's, None at first."""
+        """Whoever the handshake said this is; any value of the application's, None at first.
+
+        Setting it binds the session to another user, as a token in the first message does.
+        """
         return self._user
 
     @user.setter
     def user(self, user: object) -> None:
+        self.users.remove(self)
         self._user = user
+        self.user_id = user_id_of(user)
+        if self.phase is _OPEN:
+            self.users.add(self)
 
     @property
     def state(self) -> Any:
@@ -275,7 +307,7 @@ class Session:
             return None
         if not self.inbox:
             if self.closing_event is not None and not self.busy:
-                self.host.settle(self)
+                self.hub.settle(self)
             return None
         message = self.pop_inbox()
         self.maybe_resume()
@@ -312,20 +344,27 @@ class Session:
     def join(self, name: str) -> bool:
         """Enter a room; False if it is there already.
 
-        Raises `SessionClosedError`, or `LocalProtocolError` beyond `rooms_per_session_max`.
+        Raises `SessionClosedError`, or `LocalProtocolError` beyond `rooms_per_session_max` and
+        `room_sessions_max`.
         """
         if self.phase is not _OPEN:
             raise self.closed_error()
         rooms = self._rooms
         if rooms is None:
             rooms = self._rooms = {}
-        if name not in rooms and len(rooms) >= self.limits.rooms_per_session_max:
+        if name in rooms:
+            return False
+        if len(rooms) >= self.limits.rooms_per_session_max:
             raise LocalProtocolError(
                 f"a session may be in {self.limits.rooms_per_session_max} rooms "
                 "(Limits.rooms_per_session_max)"
             )
         rooms[name] = None
-        return self._namespace_of_module().join(name, self)
+        try:
+            return self._namespace_of_module().join(name, self)
+        except LocalProtocolError:  # the room is full
+            del rooms[name]
+            raise
 
     def leave(self, name: str) -> bool:
         """Leave a room; False if it was not there."""
@@ -381,7 +420,7 @@ class Session:
         self.resume_reading()  # for the peer's Close
         self.set_phase_deadline(self.limits.close_timeout_s)
         if self.closing_event is not None:
-            self.host.settle(self)
+            self.hub.settle(self)
 
     def drop_inbox(self) -> None:
         """Forget, and count, what was received but will not be handled."""
@@ -390,7 +429,8 @@ class Session:
         self.inbox_bytes = 0
 
     def let_go(self) -> None:
-        """Leave all rooms, and wake whoever waits."""
+        """Leave all rooms and the user, and wake whoever waits."""
+        self.users.remove(self)
         if self._rooms:
             for name in list(self._rooms):
                 self.leave(name)

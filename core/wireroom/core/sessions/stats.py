@@ -7,11 +7,12 @@ import dataclasses
 
 @dataclasses.dataclass(slots=True)
 class Stats:
-    """Plain integers since the hub began; the first four say how things are now."""
+    """Plain integers since the hub began; the first five say how things are now."""
 
     connections: int = 0  # sockets that the transport has not yet called lost
     sessions: int = 0  # open WebSocket sessions
     rooms: int = 0
+    users: int = 0  # with at least one open session
     invocations: int = 0  # async handlers under way
 
     connections_total: int = 0

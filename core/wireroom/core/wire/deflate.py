@@ -212,9 +212,7 @@ class Deflater:
             if self._keep:
                 self._compressor = compressor
         data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
-        if data.endswith(_TAIL):
-            data = data[:-4]
-        return data or b"\x00"  # section 7.2.3.6: an empty message is not an empty payload
+        return data[: -len(_TAIL)]  # of an empty message a byte is left (section 7.2.3.6)
 
 
 @final

@@ -138,7 +138,7 @@ def _check_key(headers: MultiDict) -> str:
         nonce = base64.b64decode(keys[0].encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise _bad("the Sec-WebSocket-Key is not base64") from error
-    if len(nonce) != 16 or len(keys[0]) != 24:
+    if len(nonce) != 16:
         raise _bad("the Sec-WebSocket-Key is not 16 bytes of base64")
     return keys[0]
 

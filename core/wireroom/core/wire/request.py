@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
-from typing import Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from ..errors import LocalProtocolError, RemoteProtocolError
@@ -83,7 +83,7 @@ class Request:
         self.secure = secure
         self.raw_path, self.query_string = _split_target(target)
         self.path = _decode_path(self.raw_path)
-        self.path_params: dict[str, str | int] = {}
+        self.path_params: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"

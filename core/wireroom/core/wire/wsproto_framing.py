@@ -83,7 +83,7 @@ class _Guard(Extension):
         self._compressed = False
         self._fragments = 0
         self._received = 0  # bytes of the message so far, after inflation
-        self._last = b""  # the last of them
+        self._last = b""  # the last two of them, if they are text
 
     def enabled(self) -> bool:
         return True
@@ -122,7 +122,6 @@ class _Guard(Extension):
         if opcode is not Opcode.CONTINUATION:
             self._compressed = compressed
             self._text = opcode is Opcode.TEXT
-            self._last = b""
         return allowed
 
     def frame_inbound_payload_data(
