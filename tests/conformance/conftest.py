@@ -32,9 +32,12 @@ def run(request: pytest.FixtureRequest) -> RunLoop:
     return run_on_loop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium; skips where it is not installed."""
+    """Headless Chromium; skips where it is not installed.
+
+    Not for the whole session: while it is open, its driver has a loop running in this thread.
+    """
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")

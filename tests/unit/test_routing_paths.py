@@ -144,7 +144,18 @@ def test_a_parameter_that_is_not_utf8_is_the_peers_mistake(path: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "chat", "/{room", "/room}", "/a{room}", "/{room}b", "/{1}", "/{a:float}", "/{a:path}/b", "/{a:any}/b"],
+    [
+        "",
+        "chat",
+        "/{room",
+        "/room}",
+        "/a{room}",
+        "/{room}b",
+        "/{1}",
+        "/{a:float}",
+        "/{a:path}/b",
+        "/{a:any}/b",
+    ],
 )
 def test_a_malformed_pattern_is_refused_by_name(pattern: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
