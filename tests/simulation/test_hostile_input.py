@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import zlib
 from collections.abc import Iterator
 from math import inf
 
@@ -13,22 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driver import Peer, Simulation
+from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, RSV3, TEXT, deflated, frame
 from http_responses import read_responses
 from invariants import check_invariants, check_nothing_is_left
-from raw import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
-    close,
-    frame,
-    get,
-    request,
-    text,
-    upgrade,
-)
+from raw import close, get, request, text, upgrade
 from wireroom.core import App, Context, Limits, RequestAnswered, Session, WebSocket
 from wireroom.core.wire.engines import EngineName
 
@@ -177,7 +164,7 @@ FRAMES = st.sampled_from(
         text("hello") + frame(BINARY, b"\x00" * 200) + frame(PING, b"p" * 125) + close(4000, "bye"),
         frame(TEXT, "é".encode()[:1], fin=False) + frame(CONTINUATION, "é".encode()[1:]),
         frame(BINARY, b"a", fin=False) + frame(PONG) + frame(CONTINUATION, b"b") + text("x"),
-        frame(BINARY, zlib.compress(bytes(5000))[2:-4], reserved=0x40) + text("x"),
+        frame(BINARY, deflated(bytes(5000)), rsv=RSV1) + text("x"),
         frame(CLOSE, b"\x03\xe8" + b"r" * 123),
         text('{"type":"say","a":[1,2]}') * 3,
         frame(BINARY, b"x" * 20_000) + frame(TEXT, b"y" * 70_000),
@@ -316,14 +303,13 @@ class Siege:
 
     def wrong_frames(self) -> bytes:
         right = b"".join(self.messages())
-        opcode, reserved = self.random.randrange(16), self.random.choice((0, 0, 0x10, 0x40))
+        opcode, rsv = self.random.randrange(16), self.random.choice((0, 0, RSV3, RSV1))
         payload = self.random.randbytes(self.random.choice((0, 1, 2, 3, 126, 20_001)))
-        return right + frame(opcode, payload, fin=self.likely(0.5), reserved=reserved)
+        return right + frame(opcode, payload, fin=self.likely(0.5), rsv=rsv)
 
     def bomb(self) -> bytes:
-        compressor = zlib.compressobj(wbits=-15)
-        data = compressor.compress(bytes(self.random.choice((10, 10_000, 1_000_000))))
-        return frame(BINARY, data + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4], reserved=0x40)
+        size = self.random.choice((10, 10_000, 1_000_000))
+        return frame(BINARY, deflated(bytes(size)), rsv=RSV1)
 
     def mutate(self, data: bytes) -> bytes:
         changed = bytearray(data)

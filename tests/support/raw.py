@@ -1,13 +1,11 @@
-"""Bytes as a peer sends them, written by hand so that they may also be wrong."""
+"""What a peer sends, as bytes: requests, handshakes and messages, whole or in pieces."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-KEY = "AQIDBAUGBwgJCgsMDQ4PEA=="
-MASK = b"\x12\x34\x56\x78"
+from frames import CLOSE, TEXT, frame
+from heads import NONCE
 
 
 def request(method: str, target: str, *headers: str, host: str = "server.example") -> bytes:
@@ -29,34 +27,10 @@ def upgrade(target: str = "/", *headers: str, method: str = "GET") -> bytes:
         target,
         "Upgrade: websocket",
         "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {KEY}",
+        f"Sec-WebSocket-Key: {NONCE}",
         "Sec-WebSocket-Version: 13",
         *headers,
     )
-
-
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    reserved: int = 0,
-    mask: bytes | None = MASK,
-) -> bytes:
-    """A client's frame (section 5.2); `reserved` are the bits 0x40, 0x20 and 0x10."""
-    first = opcode | reserved | (0x80 if fin else 0)
-    masked = 0 if mask is None else 0x80
-    length = len(payload)
-    if length < 126:
-        head = struct.pack("!BB", first, masked | length)
-    elif length < 65536:
-        head = struct.pack("!BBH", first, masked | 126, length)
-    else:
-        head = struct.pack("!BBQ", first, masked | 127, length)
-    if mask is None:
-        return head + payload
-    repeated = mask * (length // 4 + 1)
-    return head + mask + bytes(a ^ b for a, b in zip(payload, repeated, strict=False))
 
 
 def text(message: str) -> bytes:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from driver import Foreign, Peer, Simulation
-from raw import CLOSE, CONTINUATION, TEXT, close, frame, text
+from frames import CLOSE, CONTINUATION, TEXT, frame
+from raw import close, text
 from wireroom.core import (
     App,
     Disconnect,

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from driver import Foreign, Peer, Simulation
+from frames import frame
 from http_responses import read_response
-from raw import frame, get
+from raw import get
 from wireroom.core import (
     App,
     Cancel,

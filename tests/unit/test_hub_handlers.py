@@ -201,6 +201,27 @@ def test_a_handler_that_is_cancelled_and_goes_on_is_not_cancelled_again() -> Non
     assert simulation.hub.next_timeout() is None
 
 
+def test_what_a_cancelled_handler_waited_for_does_not_end_its_next_wait() -> None:
+    app = App()
+    ended: list[float] = []
+
+    @app.module("/").on_message
+    async def on_message(session: Session, message: str) -> None:
+        try:
+            await session.sleep(60.0)
+        except Cancelled:
+            await session.sleep(100.0)
+            ended.append(simulation.now)
+            raise
+
+    simulation = Simulation(app)
+    peer = simulation.open("/")
+    peer.send("hello")
+    peer.lose()
+    simulation.advance(200.0)
+    assert ended == [GRACE_S + 100.0]
+
+
 def test_what_a_cancelled_handler_slept_for_resumes_nobody() -> None:
     app, _ = sleeping_app()
     simulation = Simulation(app)

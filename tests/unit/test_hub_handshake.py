@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from driver import Foreign, Peer, Simulation
+from frames import CLOSE, PING, frame
+from heads import NONCE
 from http_responses import read_response
-from raw import KEY, frame, get, text, upgrade
+from raw import get, text, upgrade
 from wireroom.core import (
     Accept,
     App,
@@ -27,7 +29,6 @@ from wireroom.core import (
 )
 
 CUTS = pytest.mark.parametrize("cut", [None, 1])
-PING = 0x9
 
 
 def checked_app(decision: object, gate: Foreign | None = None, **settings: Any) -> App:
@@ -79,9 +80,9 @@ def refuse(data: bytes, *, cut: int | None = None) -> tuple[Peer, int]:
         (upgrade("/").replace(b"Version: 13", b"Version: 8"), 426),
         (upgrade("/").replace(b"Version: 13", b"Version: 8, 13"), 426),
         (upgrade("/").replace(b"Sec-WebSocket-Version: 13\r\n", b""), 400),
-        (upgrade("/").replace(KEY.encode(), b"c2hvcnQ="), 400),
-        (upgrade("/").replace(KEY.encode(), b"not base64"), 400),
-        (upgrade("/", f"Sec-WebSocket-Key: {KEY}"), 400),
+        (upgrade("/").replace(NONCE.encode(), b"c2hvcnQ="), 400),
+        (upgrade("/").replace(NONCE.encode(), b"not base64"), 400),
+        (upgrade("/", f"Sec-WebSocket-Key: {NONCE}"), 400),
         (upgrade("/", "Origin: https://elsewhere.example"), 403),
         (upgrade("/", "Sec-WebSocket-Extensions: a b"), 400),
         (upgrade("/", "Sec-WebSocket-Protocol: a b"), 400),
@@ -191,10 +192,10 @@ def test_deflate_is_agreed_on_only_where_both_want_it(deflate: Deflate | None) -
 )
 @pytest.mark.parametrize("of_module", [False, True])
 def test_origins(origins: Any, origin: str | None, opened: bool, of_module: bool) -> None:
-    app = App(origins=("*" if origins != "*" else None) if of_module else origins)
+    """A module's own origins override the application's; None means that it has none."""
+    others = "*" if origins != "*" else None
+    app = App(origins=others if of_module and origins is not None else origins)
     app.module("/", origins=origins if of_module else None)
-    if of_module and origins is None:
-        return  # a module without origins of its own has the application's
     simulation = Simulation(app)
     headers = () if origin is None else ((b"Origin", origin.encode()),)
     peer = simulation.connect()
@@ -369,7 +370,7 @@ def test_a_session_closed_in_on_open_reads_the_peers_close(with_it: bool) -> Non
     app.module("/").on_open(lambda session: session.close(4000, "go away"))
     simulation = Simulation(app)
     peer = simulation.connect()
-    closing = text("a") + frame(0x8, (1000).to_bytes(2, "big"))
+    closing = text("a") + frame(CLOSE, (1000).to_bytes(2, "big"))
     if with_it:
         peer.open("/", then=closing)
     else:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from driver import Foreign, Simulation
-from raw import BINARY, CONTINUATION, TEXT, close, frame, text
+from frames import BINARY, CONTINUATION, TEXT, frame
+from raw import close, text
 from wireroom.core import App, HandlerFailed, Limits, Session, WebSocket
 from wireroom.core.wire.engines import EngineName
 
@@ -325,7 +326,7 @@ def test_a_module_with_commands_takes_text_only() -> None:
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (frame(TEXT, b"ab", mask=None), 1002),
+        (frame(TEXT, b"ab", key=None), 1002),
         (frame(0x3), 1002),
         (frame(CONTINUATION, b"of nothing"), 1002),
         (frame(TEXT, b"\xff"), 1007),

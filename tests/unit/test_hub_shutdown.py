@@ -125,10 +125,13 @@ def test_who_does_not_answer_is_aborted_at_the_close_deadline() -> None:
     silent.polite = False
     stalled.stall()
     paused.polite = False
+    paused.send(*["message"] * 100)
+    assert not paused.is_read()
     simulation.shut_down()
     simulation.advance(CLOSE_TIMEOUT_S)
     assert [peer.lost for peer in (silent, stalled, paused)] == [True] * 3
     assert {each.abort for each in simulation.said(Disconnect)} == {True}
+    simulation.end()
 
 
 @pytest.mark.parametrize("path", ["/", "/function"])

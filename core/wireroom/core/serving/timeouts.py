@@ -80,6 +80,8 @@ class Timeouts:
         if session.phase is not State.OPEN or session.framing is None:
             session.keepalive_at = inf
         elif session.paused:
+            # A Pong could not be read, but a peer that has vanished makes the socket fail.
+            self._ping(session)
             session.keepalive_at = now + interval
         elif session.last_received < session.pinged_at:
             self._stats.ping_timeouts += 1
@@ -87,7 +89,11 @@ class Timeouts:
         elif session.last_received + interval > now:
             session.keepalive_at = session.last_received + interval
         else:
-            self._pings += 1
-            session.put_control(session.framing.encode_ping(self._pings.to_bytes(8, "big")))
+            self._ping(session)
             session.pinged_at = now
             session.keepalive_at = now + self._limits.ping_timeout_s
+
+    def _ping(self, session: Session) -> None:
+        assert session.framing is not None
+        self._pings += 1
+        session.put_control(session.framing.encode_ping(self._pings.to_bytes(8, "big")))
