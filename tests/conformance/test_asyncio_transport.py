@@ -479,7 +479,7 @@ def test_wss(run: RunLoop) -> None:
         async with Server(make_app(), "127.0.0.1", 0, ssl=context) as server:
             async with connect(url(server, "/inline", "wss"), ssl=trusting, proxy=None) as ws:
                 (session,) = server.hub.sessions()
-                assert session.request.secure
+                assert session.handshake.secure
                 await ws.send("x" * 200_000)
                 assert await ws.recv() == "x" * 200_000
             reader, writer = await asyncio.open_connection(

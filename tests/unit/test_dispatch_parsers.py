@@ -7,8 +7,19 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from wireroom.core import ConfigurationError, ErrorReply, JsonParser
-from wireroom.core.dispatch.parsers import BadMessage
+from wireroom.core import (
+    BadMessage,
+    CommandDataParser,
+    ConfigurationError,
+    ErrorReply,
+    JsonParser,
+    LocalProtocolError,
+    MessagePackParser,
+    Parsed,
+    Parser,
+    RawParser,
+    Reply,
+)
 
 TOO_DEEP = '{"type":"x","data":' + "[" * 100_000
 
@@ -27,8 +38,8 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="
     x: int
 
 
-def verdict(parser: JsonParser, message: str, data_type: object = None) -> BadMessage:
-    verdict: Callable[[str], object] = parser.command
+def verdict(parser: Parser, message: str | bytes, data_type: object = None) -> BadMessage:
+    verdict: Callable[[str | bytes], object] = parser.parse
     if data_type is not None:
         verdict = parser.decoder(data_type)
     with pytest.raises(BadMessage) as raised:
@@ -37,12 +48,12 @@ def verdict(parser: JsonParser, message: str, data_type: object = None) -> BadMe
 
 
 def test_the_type_names_the_command() -> None:
-    assert JsonParser().command('{"x": [1, {"type": "no"}], "type": "yes"}') == "yes"
+    assert JsonParser().parse('{"x": [1, {"type": "no"}], "type": "yes"}').command == "yes"
 
 
 def test_the_key_may_be_another() -> None:
     parser = JsonParser(key="$op-1")
-    assert parser.command('{"type": "no", "$op-1": "yes"}') == "yes"
+    assert parser.parse('{"type": "no", "$op-1": "yes"}').command == "yes"
     assert verdict(parser, '{"type": "no"}').field == "$op-1"
 
 
@@ -133,7 +144,7 @@ def test_a_registered_struct_is_sent_with_its_command() -> None:
     parser = JsonParser()
     parser.register(Point, 'say "it"')
     assert parser.pack(Point(1)) == '{"type":"say \\"it\\"","x":1,"y":0}'
-    assert parser.command(parser.pack(Point(1))) == 'say "it"'
+    assert parser.parse(parser.pack(Point(1))).command == 'say "it"'
 
 
 def test_a_registered_struct_without_fields_is_sent_with_its_command() -> None:
@@ -168,3 +179,116 @@ def test_structs_that_could_not_be_read_back_are_refused() -> None:
     for struct in (NoUnknown, Array):
         with pytest.raises(ConfigurationError, match=struct.__name__):
             JsonParser().register(struct, "command")
+
+
+# -- requests -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_id", [7, "seven"])
+def test_a_request_has_an_id(request_id: int | str) -> None:
+    message = msgspec.json.encode({"type": "a", "request_id": request_id}).decode()
+    assert JsonParser().parse(message) == Parsed("a", message, request_id)
+
+
+def test_an_id_that_is_none_is_called_so() -> None:
+    problem = verdict(JsonParser(), '{"type": "a", "request_id": []}')
+    assert (problem.code, problem.field) == ("invalid_data", "request_id")
+
+
+def test_replies_and_errors_use_the_parsers_names() -> None:
+    parser = JsonParser(key="cmd", data_key="body", request_key="id")
+    assert parser.pack(Reply(7, [1])) == '{"cmd":"reply","id":7,"body":[1]}'
+    assert parser.pack(ErrorReply("c", "m", None, 7)) == (
+        '{"cmd":"error","code":"c","message":"m","id":7}'
+    )
+
+
+@pytest.mark.parametrize("parser", [JsonParser(), MessagePackParser(), JsonParser("c", "d", "r")])
+def test_a_request_of_ours_and_its_reply(parser: JsonParser | MessagePackParser) -> None:
+    parser.register(Point, "point")
+    asked = parser.parse(parser.pack_request(Point(1, 2), "s1"))
+    assert (asked.command, asked.request_id) == ("point", "s1")
+    assert parser.decoder(Point)(asked.data) == Point(1, 2)
+    reply = parser.parse(parser.pack(Reply("s1", Point(3))))
+    assert (reply.command, reply.request_id) == ("reply", "s1")
+    assert parser.reply_data(reply, Point) == Point(3)
+
+
+def test_what_has_no_command_can_be_no_request() -> None:
+    with pytest.raises(LocalProtocolError, match="has none"):
+        JsonParser().pack_request({"x": 1}, "s1")
+    with pytest.raises(LocalProtocolError, match="knows no requests"):
+        CommandDataParser().pack_request("x", "s1")
+
+
+# -- other parsers ------------------------------------------------------------------------------
+
+
+def test_json_with_a_data_key() -> None:
+    parser = JsonParser(key="cmd", data_key="data")
+    parsed = parser.parse('{"cmd": "move", "data": {"x": 1}}')
+    assert parsed.command == "move"
+    assert parser.decoder(Point)(parsed.data) == Point(1)
+    parser.register(Point, "move")
+    assert parser.pack(Point(1)) == '{"cmd":"move","data":{"x":1,"y":0}}'
+
+
+def test_a_missing_data_key_is_named() -> None:
+    parser = JsonParser(key="cmd", data_key="data")
+    with pytest.raises(BadMessage) as raised:
+        parser.decoder(Point)(parser.parse('{"cmd": "move"}').data)
+    assert (raised.value.code, raised.value.field) == ("invalid_data", "data")
+
+
+@pytest.mark.parametrize("names", [("a", "a", "b"), ("a", None, "a"), ("a", "", "b")])
+def test_keys_that_clash_are_refused(names: tuple[str, str | None, str]) -> None:
+    with pytest.raises(ConfigurationError, match="different names"):
+        JsonParser(*names)
+
+
+def test_messagepack() -> None:
+    parser = MessagePackParser()
+    parsed = parser.parse(msgspec.msgpack.encode({"type": "point", "x": 1, "request_id": 5}))
+    assert (parsed.command, parsed.request_id) == ("point", 5)
+    assert parser.decoder(Point)(parsed.data) == Point(1)
+    assert verdict(parser, b"\xc1").code == "invalid_messagepack"
+    parser.register(Point, "point")
+    packed = parser.pack(Point(1))
+    assert msgspec.msgpack.decode(packed) == {"type": "point", "x": 1, "y": 0}
+    assert msgspec.msgpack.decode(parser.pack({"raw": b"bytes"})) == {"raw": b"bytes"}
+
+
+def test_command_and_data() -> None:
+    parser = CommandDataParser()
+    assert parser.parse("say:a:b") == Parsed("say", "a:b")
+    assert parser.parse("ping") == Parsed("ping", "")
+    assert parser.decoder(str)("a:b") == "a:b"
+    assert parser.decoder(Point)('{"x": 1}') == Point(1)
+    assert parser.pack(ErrorReply("code", "text")) == "error:code: text"
+    with pytest.raises(ConfigurationError):
+        CommandDataParser("")
+
+
+def test_raw_messages_have_no_command() -> None:
+    parser = RawParser()
+    assert parser.parse("text") == Parsed("", "text")
+    assert parser.decoder(bytes)(b"bytes") == b"bytes"
+    with pytest.raises(BadMessage):
+        parser.decoder(str)(b"bytes")
+
+
+def test_a_parser_of_ones_own_in_ten_lines() -> None:
+    class FirstWord(Parser):
+        def parse(self, message: str) -> Parsed:
+            word, _, rest = message.partition(" ")
+            if not word.isupper():
+                raise BadMessage("bad_word", "commands are in capitals")
+            return Parsed(word, {"x": rest})
+
+    parser = FirstWord()
+    assert parser.parse("MOVE 1").command == "MOVE"
+    assert verdict(parser, "move 1").code == "bad_word"
+    assert parser.decoder(dict[str, str])({"x": "1"}) == {"x": "1"}
+    with pytest.raises(BadMessage) as raised:
+        parser.decoder(Point)({"x": "1"})
+    assert (raised.value.code, raised.value.field) == ("invalid_data", "x")

@@ -51,7 +51,7 @@ def test_a_handle_knows_whom_it_is_for() -> None:
     assert session.is_connected
     assert session.address == ("10.0.0.1", 4000)
     assert (session.path, session.path_params) == ("/test/path", {"name": "path"})
-    assert session.request.query_params["x"] == "1"
+    assert session.handshake.query_params["x"] == "1"
 
 
 def test_it_sends_text_bytes_and_a_close() -> None:

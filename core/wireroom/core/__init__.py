@@ -7,17 +7,29 @@ bytes between a hub and sockets. Nothing in here reads a clock, a socket or rand
 from __future__ import annotations
 
 from .app import App
-from .dispatch.context import Context
+from .dispatch.context import Context, current_context, current_session
 from .dispatch.decisions import Accept, Reject
 from .dispatch.function import WebSocket
+from .dispatch.handlers import command
 from .dispatch.module import Module
-from .dispatch.parsers import ErrorReply, JsonParser
+from .dispatch.parsers import (
+    BadMessage,
+    CommandDataParser,
+    ErrorReply,
+    JsonParser,
+    MessagePackParser,
+    Parsed,
+    Parser,
+    RawParser,
+    Reply,
+)
 from .dispatch.views import WebSocketView
 from .errors import (
     ConfigurationError,
     IdsExhaustedError,
     LocalProtocolError,
     RemoteProtocolError,
+    RequestFailedError,
     SessionClosedError,
     WireroomError,
 )
@@ -53,13 +65,17 @@ from .wire.url import URL
 
 __all__ = [
     "FINISHED",
+    "REPLACED_CODE",
+    "URL",
     "Accept",
     "App",
+    "BadMessage",
     "Cancel",
     "ClientAddress",
     "ClientConnection",
     "CloseCode",
     "CloseReceived",
+    "CommandDataParser",
     "ConfigurationError",
     "Context",
     "Deflate",
@@ -74,19 +90,24 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "Member",
+    "MessagePackParser",
     "Module",
     "Opened",
     "Output",
+    "Parsed",
+    "Parser",
     "PauseReading",
     "PingReceived",
     "PongReceived",
     "PresenceChanged",
+    "RawParser",
     "Refused",
     "Reject",
-    "REPLACED_CODE",
     "RemoteProtocolError",
+    "Reply",
     "Request",
     "RequestAnswered",
+    "RequestFailedError",
     "Response",
     "Resume",
     "ResumeReading",
@@ -97,11 +118,13 @@ __all__ = [
     "SessionOpened",
     "ShutdownWrite",
     "Stats",
-    "URL",
     "User",
     "Violation",
     "Wait",
     "WebSocket",
     "WebSocketView",
     "WireroomError",
+    "command",
+    "current_context",
+    "current_session",
 ]

@@ -12,8 +12,8 @@ from typing import TypeVar, final
 from .dispatch.function import FunctionModule, WebSocketHandler
 from .dispatch.handlers import H, Handler, check_arity
 from .dispatch.http import HttpRoute
-from .dispatch.module import Kinds, Module, SessionModule
-from .dispatch.parsers import JsonParser
+from .dispatch.module import Module, SessionModule
+from .dispatch.parsers import Kinds, Parser
 from .dispatch.views import WebSocketView, new_view_module
 from .errors import ConfigurationError
 from .limits import Limits
@@ -77,7 +77,7 @@ class App:
         subprotocols: Sequence[str] = (),
         origins: Origins = None,
         kinds: Kinds = "any",
-        parser: JsonParser | None = None,
+        parser: Parser | None = None,
         presence: bool = False,
     ) -> Module:
         """A module for a path pattern; see `Module`, and `routing.paths` for patterns."""

@@ -61,6 +61,17 @@ class SessionClosedError(WireroomError):
         self.reason = reason
 
 
+class RequestFailedError(WireroomError):
+    """The peer answered a request with an error, or with data of another type.
+
+    `code` is the error's, or `invalid_data`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
 class IdsExhaustedError(WireroomError):
     """No fd is free for a new connection.
 

@@ -356,7 +356,7 @@ class Hub:
                 session.start_closing(code, reason)
             elif session.phase is State.REQUEST:
                 self._opening.respond(
-                    session, session.request, Response(503, reason + "\n"), close=True
+                    session, session.handshake, Response(503, reason + "\n"), close=True
                 )
             elif session.phase is State.HEAD:
                 session.answered = True

@@ -8,9 +8,9 @@ handler under way. Pure values; nothing here knows a session or the hub.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable
 from math import inf, isnan
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from .deadlines import Deadlines
 from .errors import LocalProtocolError
@@ -32,6 +32,7 @@ class Turn:
     __slots__ = (
         "_awake",
         "_before_drain",
+        "_numbers",
         "deadlines",
         "dirty",
         "foreign_wait",
@@ -50,7 +51,13 @@ class Turn:
         self.wake: Callable[[], None] | None = None
         self.foreign_wait: ForeignWait | None = None
         self._awake = False
+        self._numbers = 0
         self._before_drain: list[Callable[[], None]] = []
+
+    def next_number(self) -> int:
+        """1, 2, 3 …: names that no two things of a hub share."""
+        self._numbers += 1
+        return self._numbers
 
     def mark(self, fd: int) -> None:
         """`fd` has something to send."""
@@ -163,6 +170,16 @@ class Ready:
 READY: Final = Ready()
 
 
+class Steps(Protocol):
+    """What an `async` handler is run by: a coroutine, or what takes its steps for it."""
+
+    def send(self, value: Any) -> Any:
+        """The next step; `StopIteration` is the end."""
+
+    def throw(self, error: BaseException) -> Any:
+        """The next step, which is an exception."""
+
+
 @final
 class Invocation:
     """One call of an `async def` handler, from `Invoke` to its end.
@@ -175,7 +192,7 @@ class Invocation:
 
     def __init__(
         self,
-        coroutine: Coroutine[Any, Any, object],
+        coroutine: Steps,
         *,
         name: str,
         fd: int,

@@ -26,6 +26,7 @@ from ..wire.handshake import Origins
 from ..wire.request import HeaderItems, MultiDict, Request
 from ..wire.states import State
 from ..wire.url import URL, websocket_url
+from .context import Context
 from .decisions import Accept, Decision, Reject
 from .handlers import Handler, check_arity, handler_name
 from .module import check_handshake_settings
@@ -68,7 +69,7 @@ class WebSocket:
     @property
     def request(self) -> Request:
         """The request of the handshake."""
-        return self.session.request
+        return self.session.handshake
 
     @property
     def url(self) -> URL:
@@ -313,7 +314,7 @@ class FunctionModule:
         self.origins = origins
         self.subprotocols = tuple(subprotocols)
         self.current_handler = name or handler_name(handler)
-        self.on_handshake_handler: Handler | None = None
+        self.current_context: Context | None = None
         self.on_open_handler: Handler | None = None
         self.on_close_handler: Handler | None = None
         self.on_join_handler: Handler | None = None
@@ -342,5 +343,13 @@ class FunctionModule:
     def deliverer(self) -> Callable[[Session, Message], object] | None:
         return None
 
-    def error_reply(self, code: str, message: str) -> object | None:
+    def error_reply(
+        self, session: Session, error: Exception, context: Context | None
+    ) -> object | None:
         return None
+
+    def handshake_handler(self) -> Handler | None:
+        return None
+
+    def take_reply(self, session: Session, message: Message) -> bool:
+        return False

@@ -41,6 +41,55 @@ def check_arity(handler: Handler, what: str, names: tuple[str, ...]) -> None:
         )
 
 
+def command(name: str | None = None) -> Callable[[H], H]:
+    """Mark a controller's method as a command, by its own name or another."""
+
+    def mark(method: H) -> H:
+        method.__wireroom_command__ = name or method.__name__  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def marked_commands(controller: object) -> list[tuple[str, str]]:
+    """The attributes of a controller that are commands, and the commands' names."""
+    return [
+        (attribute, name)
+        for attribute in dir(type(controller))
+        if (name := getattr(getattr(type(controller), attribute), "__wireroom_command__", None))
+    ]
+
+
+def wrap(
+    handler: Handler, middleware: list[Handler], *, asynchronous: bool | None = None
+) -> Handler:
+    """A handler of one argument within middleware of two, the first of which is outermost.
+
+    In `async def` middleware `call_next` gives something to await, whatever it goes on to.
+    """
+    if asynchronous is None:
+        asynchronous = inspect.iscoroutinefunction(handler)
+    for each in reversed(middleware):
+        handler = _around(each, handler, asynchronous)
+        asynchronous = asynchronous or inspect.iscoroutinefunction(each)
+    return handler
+
+
+def _around(middleware: Handler, inner: Handler, inner_is_async: bool) -> Handler:
+    if inspect.iscoroutinefunction(middleware) and not inner_is_async:
+
+        async def call_inner(argument: Any) -> Any:
+            return inner(argument)
+
+    else:
+        call_inner = inner
+
+    def call(argument: Any) -> Any:
+        return middleware(argument, lambda: call_inner(argument))
+
+    return call
+
+
 def positional_parameters(handler: Handler) -> list[inspect.Parameter]:
     """The parameters that a positional argument can fill."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

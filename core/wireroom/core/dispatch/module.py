@@ -12,27 +12,45 @@ def say(ctx: Context, data: ChatMessage) -> None: ...
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeVar, final
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, LocalProtocolError
 from ..sessions.session import Session
 from ..wire.close_codes import CloseCode
 from ..wire.framing import Message, Violation
 from ..wire.handshake import Origins, check_origins
 from ..wire.header_grammar import is_token
-from .context import Context
+from ..wire.request import Request
+from .context import Context, Handling, call_in
+from .decisions import Accept
 from .handlers import (
+    COROUTINE,
     H,
     Handler,
     annotation_of,
     check_arity,
     handler_name,
+    marked_commands,
     positional_parameters,
+    wrap,
 )
-from .parsers import BadMessage, DataDecoder, ErrorReply, JsonParser
+from .parsers import (
+    ERROR,
+    REPLY,
+    BadMessage,
+    Decode,
+    ErrorReply,
+    JsonParser,
+    Kinds,
+    Parser,
+    RawParser,
+    Reply,
+    RequestId,
+)
 
-Kinds: TypeAlias = Literal["any", "text", "binary"]
+C = TypeVar("C")
 
 
 class SessionModule(Protocol):
@@ -42,7 +60,7 @@ class SessionModule(Protocol):
     origins: Origins
     subprotocols: tuple[str, ...]
     current_handler: str
-    on_handshake_handler: Handler | None
+    current_context: Context | None
     on_open_handler: Handler | None
     on_close_handler: Handler | None
     on_join_handler: Handler | None
@@ -61,8 +79,16 @@ class SessionModule(Protocol):
         None if messages are read with `receive`, by a function or through a handle.
         """
 
-    def error_reply(self, code: str, message: str) -> object | None:
+    def error_reply(
+        self, session: Session, error: Exception, context: Context | None
+    ) -> object | None:
         """What a peer is told when a handler failed, or None if that has to be a close code."""
+
+    def handshake_handler(self) -> Handler | None:
+        """What decides about a handshake, or None if every one is accepted."""
+
+    def take_reply(self, session: Session, message: Message) -> bool:
+        """Whether a message answers a request of ours; if so, whoever waits goes on."""
 
 
 def check_handshake_settings(what: str, subprotocols: Sequence[str], origins: Origins) -> None:
@@ -76,15 +102,21 @@ def check_handshake_settings(what: str, subprotocols: Sequence[str], origins: Or
 
 @final
 class _Command:
-    """One command and its handler."""
+    """One command and its handler, within the module's middleware."""
 
-    __slots__ = ("decode", "handler", "name", "takes_data", "where")
+    __slots__ = ("call", "decode", "handler", "name", "where")
 
-    def __init__(self, name: str, handler: Handler, decode: DataDecoder | None) -> None:
+    def __init__(self, name: str, handler: Handler, decode: Decode | None) -> None:
         self.name = name
         self.handler = handler
         self.decode = decode
         self.where = handler_name(handler)
+        self.call: Callable[[Context], Any] = self._call_handler
+
+    def _call_handler(self, context: Context) -> Any:
+        if self.decode is None:
+            return self.handler(context)
+        return self.handler(context, context.data)
 
 
 @final
@@ -104,7 +136,7 @@ class Module:
         subprotocols: Sequence[str] = (),
         origins: Origins = None,
         kinds: Kinds = "any",
-        parser: JsonParser | None = None,
+        parser: Parser | None = None,
         presence: bool = False,
     ) -> None:
         if kinds not in ("any", "text", "binary"):
@@ -118,14 +150,19 @@ class Module:
         self.kinds: Kinds = kinds
         self.parser = parser or JsonParser()
         self.current_handler = ""
+        self.current_context: Context | None = None
         self.on_handshake_handler: Handler | None = None
         self.on_open_handler: Handler | None = None
         self.on_message_handler: Handler | None = None
         self.on_close_handler: Handler | None = None
         self.on_join_handler: Handler | None = None
         self.on_leave_handler: Handler | None = None
+        self.on_error_handler: Handler | None = None
         self.presence = presence
         self._commands: dict[str, _Command] = {}
+        self._default: _Command | None = None
+        self._middleware: list[Handler] = []
+        self._handshake_middleware: list[Handler] = []
 
     # -- registration -------------------------------------------------------------------------
 
@@ -175,19 +212,81 @@ class Module:
                 raise ConfigurationError(
                     f"{what} {handler_name(handler)}", f"is handled by {before.where} already"
                 )
-            parameters = positional_parameters(handler)
-            decode = None
-            if len(parameters) > 1:
-                check_arity(handler, what, ("ctx", "data"))
-                data_type = annotation_of(handler, parameters[1].name, what)
-                decode = self.parser.decoder(data_type)
-                self.parser.register(data_type, name)
-            else:
-                check_arity(handler, what, ("ctx",))
-            self._commands[name] = _Command(name, handler, decode)
+            self._commands[name] = self._new_command(name, handler, what)
             return handler
 
         return register
+
+    def default_command(self, handler: H) -> H:
+        """Register `(ctx, data: SomeType)` or `(ctx)` for messages with any other command, and
+        for those without one (`RawParser`); `ctx.command` says which it was."""
+        what = f"default command of {self.path}:"
+        if self._default is not None:
+            raise ConfigurationError(
+                f"{what} {handler_name(handler)}", f"is {self._default.where} already"
+            )
+        self._default = self._new_command("", handler, what)
+        return handler
+
+    def controller(self, prefix: str = "") -> Callable[[C], C]:
+        """Register a class whose methods marked with `@command()` are commands.
+
+        They are named `prefix.method`. The class is instantiated once, without arguments; an
+        instance may be given instead: `module.controller("chat")(Chat(store))`.
+        """
+
+        def register(controller: C) -> C:
+            instance = controller() if isinstance(controller, type) else controller
+            found = False
+            for attribute, name in marked_commands(instance):
+                found = True
+                self.command(f"{prefix}.{name}" if prefix else name)(getattr(instance, attribute))
+            if not found:
+                raise ConfigurationError(
+                    f"controller {type(instance).__qualname__} of {self.path}",
+                    "has no method marked with @command()",
+                )
+            return controller
+
+        return register
+
+    def middleware(self, handler: H) -> H:
+        """Register `(ctx, call_next)` around every command; the first is the outermost.
+
+        `call_next()` goes on to the handler and gives what it gives; not calling it keeps the
+        message from the handler. In an `async def` middleware, `await call_next()`.
+        """
+        check_arity(handler, f"middleware of {self.path}:", ("ctx", "call_next"))
+        self._middleware.append(handler)
+        return handler
+
+    def handshake_middleware(self, handler: H) -> H:
+        """Register `(request, call_next)` around `on_handshake`, `def` or `async def`; it gives
+        a decision, its own or that of `call_next()`."""
+        check_arity(handler, f"handshake middleware of {self.path}:", ("request", "call_next"))
+        self._handshake_middleware.append(handler)
+        return handler
+
+    def on_error(self, handler: H) -> H:
+        """Register `(session, error)`, called when a message's handler has raised; what it
+        gives, if not None, is sent in place of the error reply. It is `def`."""
+        self._register("on_error", handler, ("session", "error"))
+        if inspect.iscoroutinefunction(handler):
+            raise ConfigurationError(
+                f"on_error of {self.path}: {handler_name(handler)}", "must be def"
+            )
+        return handler
+
+    def _new_command(self, name: str, handler: Handler, what: str) -> _Command:
+        parameters = positional_parameters(handler)
+        if len(parameters) < 2:
+            check_arity(handler, what, ("ctx",))
+            return _Command(name, handler, None)
+        check_arity(handler, what, ("ctx", "data"))
+        data_type = annotation_of(handler, parameters[1].name, what)
+        if name:
+            self.parser.register(data_type, name)
+        return _Command(name, handler, self.parser.decoder(data_type))
 
     def _register(self, event: str, handler: Handler, arguments: tuple[str, ...]) -> None:
         check_arity(handler, f"{event} of {self.path}:", arguments)
@@ -202,50 +301,132 @@ class Module:
     # -- what the hub needs -------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raises `ConfigurationError` for a module that has both kinds of handler, or none."""
-        if self.on_message_handler is not None and self._commands:
-            other = next(iter(self._commands.values())).where
+        """Raises `ConfigurationError` for a module that has both kinds of handler."""
+        commands = [*self._commands.values(), *([self._default] if self._default else [])]
+        if not commands:
+            return
+        if self.on_message_handler is not None:
             raise ConfigurationError(
                 f"module {self.path}",
-                f"has on_message ({handler_name(self.on_message_handler)}) and commands ({other})",
+                f"has on_message ({handler_name(self.on_message_handler)}) and commands "
+                f"({commands[0].where})",
             )
-        if self._commands and self.kinds == "binary":
-            raise ConfigurationError(f"module {self.path}: kinds", "commands are text messages")
+        if self.kinds not in ("any", self.parser.kinds):
+            raise ConfigurationError(
+                f"module {self.path}: kinds",
+                f"{type(self.parser).__name__} takes {self.parser.kinds} messages",
+            )
+        if isinstance(self.parser, RawParser) and self._commands:
+            raise ConfigurationError(
+                f"module {self.path}", "RawParser knows no commands but the default command"
+            )
 
     def pack(self, data: object) -> Message:
         return self.parser.pack(data)
 
-    def deliverer(self) -> Callable[[Session, Message], object] | None:
-        if self._commands:
-            return _only(str, "text", self._dispatch)
-        if self.on_message_handler is None:
-            return None
-        self.current_handler = handler_name(self.on_message_handler)
-        if self.kinds == "text":
-            return _only(str, "text", self.on_message_handler)
-        if self.kinds == "binary":
-            return _only(bytes, "binary", self.on_message_handler)
-        return self.on_message_handler
+    def pack_request(self, data: object, request_id: RequestId) -> Message:
+        """A message that asks for an answer. Raises `LocalProtocolError` if there is none."""
+        if not self._commands and self._default is None:
+            raise LocalProtocolError(
+                f"module {self.path} has no commands, and so its replies cannot be told apart"
+            )
+        return self.parser.pack_request(data, request_id)
 
-    def error_reply(self, code: str, message: str) -> object | None:
-        return ErrorReply(code, message)
+    def reply_data(self, reply: Any, reply_type: Any) -> Any:
+        """What a peer's reply holds. Raises `RequestFailedError`."""
+        return self.parser.reply_data(reply, reply_type)
+
+    def take_reply(self, session: Session, message: Message) -> bool:
+        """Whether a message answers a request of ours; if so, whoever waits goes on."""
+        try:
+            parsed = self.parser.parse(message)
+        except BadMessage:
+            return False
+        if parsed.command not in (REPLY, ERROR) or parsed.request_id is None:
+            return False
+        pending = session.requests.get(parsed.request_id)
+        if pending is None or pending.reply is not None:
+            return False
+        pending.reply = parsed
+        pending.arrived.happen()
+        return True
+
+    def handshake_handler(self) -> Handler | None:
+        """`on_handshake` within its middleware, or None if every handshake is accepted."""
+        handler = self.on_handshake_handler
+        if not self._handshake_middleware:
+            return handler
+        return wrap(handler or _accept, self._handshake_middleware)
+
+    def deliverer(self) -> Callable[[Session, Message], object] | None:
+        kinds = self.kinds
+        deliver: Callable[[Session, Message], object] | None = self.on_message_handler
+        if self._commands or self._default is not None:
+            kinds = self.parser.kinds
+            deliver = self._dispatch
+            for command in [*self._commands.values(), self._default]:
+                if command is not None and self._middleware:
+                    asynchronous = inspect.iscoroutinefunction(command.handler)
+                    command.call = wrap(command.call, self._middleware, asynchronous=asynchronous)
+        elif deliver is not None:
+            self.current_handler = handler_name(deliver)
+        if deliver is None or kinds == "any":
+            return deliver
+        return _only(str, "text", deliver) if kinds == "text" else _only(bytes, "binary", deliver)
+
+    def error_reply(
+        self, session: Session, error: Exception, context: Context | None
+    ) -> object | None:
+        request_id = None if context is None or context.answered else context.request_id
+        if self.on_error_handler is not None:
+            reply: object = self.on_error_handler(session, error)
+            if reply is not None:
+                return reply if request_id is None else Reply(request_id, reply)
+        return ErrorReply("handler_failed", "the server failed to handle this", None, request_id)
 
     def _dispatch(self, session: Session, message: Message) -> object:
         """One message to its command's handler."""
+        request_id = None
         try:
-            name = self.parser.command(message)
-            command = self._commands.get(name)
+            parsed = self.parser.parse(message)
+            request_id = parsed.request_id
+            command = self._commands.get(parsed.command) or self._default
             if command is None:
-                raise BadMessage("unknown_type", f"there is no type {name!r}", self.parser.key)
-            data: Any = None if command.decode is None else command.decode(message)
+                if parsed.command == REPLY:
+                    session.stats.late_replies += 1
+                    return None
+                raise BadMessage(
+                    "unknown_type", f"there is no type {parsed.command!r}", self.parser.key
+                )
+            data = None if command.decode is None else command.decode(parsed.data)
         except BadMessage as error:
             session.stats.bad_messages += 1
-            return ErrorReply(error.code, error.message, error.field)
+            return ErrorReply(error.code, error.message, error.field, request_id)
         self.current_handler = command.where
-        context = Context(session, name, data, message)
-        if command.decode is None:
-            return command.handler(context)
-        return command.handler(context, data)
+        context = Context(session, parsed, data, message, command.where)
+        self.current_context = context
+        session.stats.contexts += 1
+        try:
+            result = call_in(context, command.call, context)
+        except BaseException:
+            self._end(context, None)
+            raise
+        if isinstance(result, COROUTINE):
+            return Handling(context, result, self._end)
+        return self._end(context, result)
+
+    def _end(self, context: Context, result: object) -> object:
+        """The handler has ended: its context is over. Gives what is to be sent, or None."""
+        if not context.is_over:
+            context.is_over = True
+            context.session.stats.contexts -= 1
+        if context.request_id is None or context.answered:
+            return result
+        return Reply(context.request_id, result)
+
+
+def _accept(request: Request) -> Accept:
+    return Accept()
 
 
 def _only(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias, final
 
 from ..dispatch.handlers import COROUTINE
 from ..events import HandlerFailed, Invoke, Resume
 from ..sessions.session import Session
 from ..sessions.stats import Stats
-from ..turn import Invocation, Turn, Wait
+from ..turn import Invocation, Steps, Turn, Wait
 from ..wire.states import State
 
 Finish: TypeAlias = Callable[[object, BaseException | None], None]
@@ -56,7 +56,7 @@ class Calls:
     def invoke(
         self,
         session: Session | None,
-        coroutine: Coroutine[Any, Any, object],
+        coroutine: Steps,
         name: str,
         finished: Finish,
     ) -> None:

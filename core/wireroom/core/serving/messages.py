@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from ..dispatch.context import Context, Handling
 from ..dispatch.handlers import COROUTINE
 from ..errors import SessionClosedError
 from ..sessions.session import Session
@@ -43,6 +44,8 @@ class Messages:
                 received += 1
                 if session.phase is not _OPEN:
                     self._stats.dropped_messages_received += 1
+                elif session.requests and session.module.take_reply(session, event):
+                    pass
                 elif deliver is None or session.received is not None:
                     session.give_to_reader(event)  # type: ignore[arg-type]  # a message
                 elif session.busy or session.inbox or outbox.waiting > outbox.mark:
@@ -51,7 +54,7 @@ class Messages:
                     try:
                         result = deliver(session, event)  # type: ignore[arg-type]  # a message
                     except Exception as error:
-                        self._failed(session, error)
+                        self._message_failed(session, error)
                     else:
                         if result is not None:
                             self._handle_result(session, result)
@@ -72,15 +75,16 @@ class Messages:
 
     def _handle_result(self, session: Session, result: object) -> None:
         """What a message's handler gave: a coroutine, a violation, or a reply."""
-        if isinstance(result, COROUTINE):
+        if isinstance(result, COROUTINE | Handling):
             session.busy = True
-            name = session.module.current_handler
+            context = result.context if isinstance(result, Handling) else None
+            name = session.module.current_handler if context is None else context.handler
 
             def handled(reply: object, error: BaseException | None) -> None:
                 session.busy = False
                 if error is not None:
                     if isinstance(error, Exception):
-                        self._failed(session, error, name)
+                        self._failed(session, error, name, context)
                 elif reply is not None:
                     self._handle_result(session, reply)
                 self.pump(session)
@@ -94,7 +98,7 @@ class Messages:
             try:
                 session.send(result)
             except Exception as error:
-                self._failed(session, error)
+                self._message_failed(session, error)
         else:
             self._stats.dropped_messages_sent += 1
 
@@ -110,7 +114,7 @@ class Messages:
             try:
                 result = deliver(session, session.pop_inbox())
             except Exception as error:
-                self._failed(session, error)
+                self._message_failed(session, error)
             else:
                 if result is not None:
                     self._handle_result(session, result)
@@ -118,11 +122,21 @@ class Messages:
             self._closing.settle(session)
         session.maybe_resume()
 
-    def _failed(self, session: Session, error: Exception, name: str = "") -> None:
+    def _message_failed(self, session: Session, error: Exception) -> None:
+        """The handler that was called last raised."""
+        module = session.module
+        self._failed(session, error, module.current_handler, module.current_context)
+
+    def _failed(
+        self, session: Session, error: Exception, name: str, context: Context | None
+    ) -> None:
         """A handler raised: report it, tell the peer, go on."""
         if isinstance(error, SessionClosedError) and not session.is_connected:
             return
-        self._calls.report(session, name or session.module.current_handler, error)
-        reply = session.module.error_reply("handler_failed", "the server failed to handle this")
-        if reply is not None and session.is_connected:
-            session.send(reply)
+        self._calls.report(session, name, error)
+        try:
+            reply = session.module.error_reply(session, error, context)
+            if reply is not None and session.is_connected:
+                session.send(reply)
+        except Exception as another:
+            self._calls.report(session, name, another)

@@ -117,7 +117,7 @@ class Opening:
                     session.set_phase_deadline(self._limits.head_timeout_s)
                 return
             self._stats.requests += 1
-            session.request = request
+            session.handshake = request
             session.happened(Input.REQUEST_RECEIVED)
             session.set_phase_deadline(self._limits.handshake_timeout_s)
             try:
@@ -190,10 +190,9 @@ class Opening:
                 self._function_ended(session, module, error)
 
             self._calls.call(session, module.handler, (websocket,), module.current_handler, ended)
-        elif module.on_handshake_handler is None:
+        elif (handler := module.handshake_handler()) is None:
             self.decide(session, Accept())
         else:
-            handler = module.on_handshake_handler
 
             def decided(result: object, error: BaseException | None) -> None:
                 decision = Accept() if result is None else result
@@ -214,7 +213,7 @@ class Opening:
                 except BaseException:  # a cancellation: the server ends
                     self._fail_request(session)
 
-            self._calls.call(session, handler, (session.request,), handler_name(handler), decided)
+            self._calls.call(session, handler, (session.handshake,), handler_name(handler), decided)
 
     def decide(self, session: Session, decision: Decision) -> None:
         """Accept or refuse a handshake; what `WebSocket.accept` and `on_handshake` come to.
@@ -222,7 +221,7 @@ class Opening:
         Raises `LocalProtocolError` for what the handshake does not allow.
         """
         if isinstance(decision, Reject):
-            self.respond(session, session.request, decision.response(), close=True)
+            self.respond(session, session.handshake, decision.response(), close=True)
             return
         upgrade, reader, module = session.upgrade, session.reader, session.module
         assert upgrade is not None
@@ -241,7 +240,7 @@ class Opening:
         others = [] if user_id is None else self._users.sessions(user_id)
         if others and self._app.second_session == "reject":
             conflict = Response(409, "this user has a session already\n")
-            self.respond(session, session.request, conflict, close=True)
+            self.respond(session, session.handshake, conflict, close=True)
             return
         session.put_response(reader.switch_protocols(headers))
         session.framing = new_framing(
@@ -306,7 +305,7 @@ class Opening:
     def _fail_request(self, session: Session) -> None:
         if session.phase is State.REQUEST:
             response = Response(500, "the server failed to answer\n")
-            self.respond(session, session.request, response, close=True)
+            self.respond(session, session.handshake, response, close=True)
 
     def respond(
         self, session: Session, request: Request | None, response: Response, *, close: bool

@@ -60,7 +60,7 @@ class Timeouts:
                 self._closing.conclude(session)
         elif phase is State.REQUEST:
             response = Response(503, "the application did not answer in time\n")
-            self._opening.respond(session, session.request, response, close=True)
+            self._opening.respond(session, session.handshake, response, close=True)
         elif phase is State.OPEN:  # earlier messages had their time
             session.drop_inbox()
             self._closing.settle(session)

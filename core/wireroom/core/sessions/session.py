@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from math import inf
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..errors import LocalProtocolError, SessionClosedError
 from ..events import PauseReading, ResumeReading
@@ -28,6 +28,20 @@ from .stats import Stats
 from .users import User, UserId, Users, user_id_of
 
 _OPEN: Final = State.OPEN  # looked up for every message
+
+
+RequestId: TypeAlias = int | str
+
+
+@final
+class PendingReply:
+    """A request of ours: when the reply has `arrived`, or the time is up, and the reply."""
+
+    __slots__ = ("arrived", "reply")
+
+    def __init__(self, arrived: Sleep) -> None:
+        self.arrived = arrived
+        self.reply: object = None  # as the module's parser has taken it apart
 
 
 class SessionHub(Protocol):
@@ -104,6 +118,7 @@ class Session:
         "pinged_at",
         "reader",
         "received",
+        "requests",
         "secure",
         "stall_at",
         "stats",
@@ -156,6 +171,7 @@ class Session:
         # to a reader that waited for it.
         self.reads_inbox = False
         self.mail: deque[Message] = deque()
+        self.requests: dict[RequestId, PendingReply] = {}  # of ours that wait for the peer
         self.readers = 0  # how many wait in `receive`
         self.namespace: Namespace | None = None
         self._rooms: dict[str, None] | None = None
@@ -189,25 +205,25 @@ class Session:
         return self.phase is _OPEN
 
     @property
-    def request(self) -> Request:
-        """The request of the handshake."""
+    def handshake(self) -> Request:
+        """The request of the handshake: path, headers, query, cookies."""
         if self._request is None:
             raise LocalProtocolError("there is no request yet")
         return self._request
 
-    @request.setter
-    def request(self, request: Request) -> None:
+    @handshake.setter
+    def handshake(self, request: Request) -> None:
         self._request = request
 
     @property
     def path(self) -> str:
         """The path of the handshake."""
-        return self.request.path
+        return self.handshake.path
 
     @property
     def path_params(self) -> dict[str, Any]:
         """The path's parameters, converted as the module's pattern says."""
-        return self.request.path_params
+        return self.handshake.path_params
 
     @property
     def user(self) -> Any:
@@ -317,6 +333,29 @@ class Session:
         """Messages until the end, as `receive` gives them."""
         while (message := await self.receive()) is not None:
             yield message
+
+    async def request(self, data: object, *, reply_type: Any = Any, timeout_s: float = 10.0) -> Any:
+        """Send `data` as a request, and wait for the peer's reply, checked to be a `reply_type`.
+
+        Raises `TimeoutError` after `timeout_s`, `RequestFailedError` if the peer answers with an
+        error or with something else, `SessionClosedError`, and `LocalProtocolError` if the
+        module's parser knows no requests.
+        """
+        module = self.module
+        pending = PendingReply(Sleep(self.turn, timeout_s))
+        request_id = f"s{self.turn.next_number()}"
+        self.send(module.pack_request(data, request_id))
+        self.requests[request_id] = pending
+        try:
+            await pending.arrived
+        finally:
+            del self.requests[request_id]
+            self.turn.deadlines.discard(pending.arrived)
+        if pending.reply is not None:
+            return module.reply_data(pending.reply, reply_type)
+        if self.phase is not _OPEN:
+            raise self.closed_error()
+        raise TimeoutError(f"no reply within {timeout_s:g} s")
 
     def sleep(self, seconds: float) -> Sleep:
         """Wait by the hub's own clock; to be awaited in a handler."""
@@ -435,6 +474,8 @@ class Session:
             for name in list(self._rooms):
                 self.leave(name)
         self._rooms = None
+        for pending in self.requests.values():
+            pending.arrived.happen()
         for wait in (self.received, self._drained):
             if wait is not None:
                 wait.happen()

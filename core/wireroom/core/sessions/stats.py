@@ -7,13 +7,14 @@ import dataclasses
 
 @dataclasses.dataclass(slots=True)
 class Stats:
-    """Plain integers since the hub began; the first five say how things are now."""
+    """Plain integers since the hub began; the first six say how things are now."""
 
     connections: int = 0  # sockets that the transport has not yet called lost
     sessions: int = 0  # open WebSocket sessions
     rooms: int = 0
     users: int = 0  # with at least one open session
     invocations: int = 0  # async handlers under way
+    contexts: int = 0  # messages being handled by commands
 
     connections_total: int = 0
     connections_refused: int = 0  # 503: no fd was free
@@ -27,6 +28,7 @@ class Stats:
     bytes_sent: int = 0  # taken by the transport
     handler_failures: int = 0
     bad_messages: int = 0  # answered with an error reply: no JSON, unknown type, wrong fields
+    late_replies: int = 0  # to no request, or one that was given up
     violations: int = 0  # closed with 1002, 1003, 1007 or 1009
 
     dropped_messages_received: int = 0  # came after we began to close, or were never handled
