@@ -179,6 +179,9 @@ class Steps(Protocol):
     def throw(self, error: BaseException) -> Any:
         """The next step, which is an exception."""
 
+    def close(self) -> None:
+        """Give it up."""
+
 
 @final
 class Invocation:
