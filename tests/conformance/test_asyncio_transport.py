@@ -304,7 +304,7 @@ def test_many_messages_in_a_turn_are_one_write() -> None:
             self.written: list[bytes] = []
 
         def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-            assert high == 0
+            assert (high, low) == (0, 0)
 
         def write(self, data: Any) -> None:
             self.written.append(bytes(data))
@@ -490,6 +490,43 @@ def test_wss(run: RunLoop) -> None:
             writer.close()
 
     run(main())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("messages", [0, 1, 2, 3])
+def test_wss_says_what_nobody_asked_for_and_ends_in_order(
+    run: RunLoop, messages: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    async def main() -> None:
+        server = Server(make_app(), "127.0.0.1", 0, ssl=context, grace_s=10.0)
+        await server.start()
+        target = url(server, "/inline", "wss")
+        async with (
+            connect(target, ssl=trusting, proxy=None) as leaving,
+            connect(target, ssl=trusting, proxy=None) as staying,
+        ):
+            for number in range(messages):
+                await leaving.send(str(number))
+                assert await leaving.recv() == str(number)
+            await leaving.close()
+            assert leaving.close_code == 1000
+            (session,) = server.hub.sessions()
+            for text in ("pushed", "x" * 500_000, "again"):
+                session.send(text)
+                assert await staying.recv() == text
+            stopping = asyncio.ensure_future(server.close())
+            assert (await end_of(staying))[0] == 1001
+            await stopping
+        assert server.hub.stats().close_timeouts == 0
+
+    run(main())
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 def test_an_existing_socket_and_ipv6(run: RunLoop) -> None:

@@ -442,7 +442,7 @@ def wrong_order() -> None:
         for receive in waits[1:]:
             with pytest.raises(SessionClosedError, match=r"is closed \(4001\)"):
                 await receive()
-        for late in sends:
+        for late in (*sends, ws.accept, ws.reject):
             with pytest.raises(SessionClosedError, match=r"is closed \(4001\)"):
                 late()
 

@@ -111,9 +111,9 @@ def test_data_needs_an_annotation_that_can_be_resolved() -> None:
 
 def test_a_command_takes_a_context_and_perhaps_data() -> None:
     def nothing() -> None: ...
-    def three(ctx: Context, data: Say, more: int) -> None: ...
+    def keyword(ctx: Context, *, more: int) -> None: ...
 
-    for handler in (nothing, three):
+    for handler in (nothing, keyword):
         with pytest.raises(ConfigurationError, match="must take"):
             App().module("/").command("say")(handler)
 

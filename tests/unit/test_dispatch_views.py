@@ -380,7 +380,8 @@ def test_one_that_is_thrown_away_awaits_nothing() -> None:
     simulation = serve(view)
     simulation.open("/")
     (invocation,) = simulation.running
-    invocation.coroutine.close()
+    with pytest.raises(GeneratorExit):
+        invocation.coroutine.throw(GeneratorExit())  # as a loop that ends does
     assert view.calls == [("init", None)]
 
 

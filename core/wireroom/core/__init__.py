@@ -9,6 +9,7 @@ from __future__ import annotations
 from .app import App
 from .dispatch.context import Context, current_context, current_session
 from .dispatch.decisions import Accept, Reject
+from .dispatch.effects import Broadcast, Close, Enter, Join, Leave, Send
 from .dispatch.function import WebSocket
 from .dispatch.handlers import command
 from .dispatch.module import Module
@@ -52,6 +53,7 @@ from .limits import Limits
 from .serving.calls import FINISHED
 from .sessions.rooms import Member, PresenceChanged, Room
 from .sessions.session import Session
+from .sessions.stages import Stages
 from .sessions.stats import Stats
 from .sessions.users import REPLACED_CODE, User
 from .turn import Invocation, Wait
@@ -70,9 +72,11 @@ __all__ = [
     "Accept",
     "App",
     "BadMessage",
+    "Broadcast",
     "Cancel",
     "ClientAddress",
     "ClientConnection",
+    "Close",
     "CloseCode",
     "CloseReceived",
     "CommandDataParser",
@@ -80,13 +84,16 @@ __all__ = [
     "Context",
     "Deflate",
     "Disconnect",
+    "Enter",
     "ErrorReply",
     "HandlerFailed",
     "Hub",
     "IdsExhaustedError",
     "Invocation",
     "Invoke",
+    "Join",
     "JsonParser",
+    "Leave",
     "Limits",
     "LocalProtocolError",
     "Member",
@@ -112,11 +119,13 @@ __all__ = [
     "Resume",
     "ResumeReading",
     "Room",
+    "Send",
     "Session",
     "SessionClosed",
     "SessionClosedError",
     "SessionOpened",
     "ShutdownWrite",
+    "Stages",
     "Stats",
     "User",
     "Violation",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 from .dispatch.function import FunctionModule, WebSocketHandler
 from .dispatch.handlers import H, Handler, check_arity
@@ -19,11 +19,13 @@ from .errors import ConfigurationError
 from .limits import Limits
 from .routing.paths import Router
 from .sessions.ids import FD_MAX, Policy, new_fds
+from .sessions.stages import Stages
 from .sessions.users import SECOND_SESSION, SecondSession
 from .wire.deflate import Deflate
 from .wire.engines import ENGINES, EngineName
 from .wire.handshake import Origins, check_origins
 
+S = TypeVar("S")
 W = TypeVar("W", bound=WebSocketHandler)
 V = TypeVar("V", bound=type[WebSocketView])
 
@@ -68,6 +70,7 @@ class App:
         self.second_session = second_session
         self.modules: Router[SessionModule] = Router()
         self.routes: Router[HttpRoute] = Router()
+        self.services: dict[Any, Callable[[], object]] = {}
         self.periodic: list[tuple[float, Handler]] = []
 
     def module(
@@ -79,6 +82,8 @@ class App:
         kinds: Kinds = "any",
         parser: Parser | None = None,
         presence: bool = False,
+        stages: Stages | None = None,
+        messages: Any = None,
     ) -> Module:
         """A module for a path pattern; see `Module`, and `routing.paths` for patterns."""
         module = Module(
@@ -88,6 +93,8 @@ class App:
             kinds=kinds,
             parser=parser,
             presence=presence,
+            stages=stages,
+            messages=messages,
         )
         self.modules.add(path, module)
         return module
@@ -124,6 +131,13 @@ class App:
             return handler
 
         return register
+
+    def provide(self, service: type[S], factory: Callable[[], S]) -> None:
+        """Give `service` to handlers that have a parameter of that type.
+
+        `factory` is called once a hub, at its start. Providing again overrides, as tests do.
+        """
+        self.services[service] = factory
 
     def every(self, seconds: float) -> Callable[[H], H]:
         """Register `(hub)`, `def` or `async def`, to be called every so many seconds by the

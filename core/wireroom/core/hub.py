@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, cast, final
 
 from .app import App
 from .errors import IdsExhaustedError
@@ -36,6 +36,8 @@ from .wire.close_codes import CloseCode
 from .wire.http_head import RequestReader
 from .wire.request import Address, Response
 from .wire.states import Input, State
+
+S = TypeVar("S")
 
 _OPEN: Final = State.OPEN  # looked up for every read
 
@@ -96,6 +98,16 @@ class Hub:
     def user(self, user_id: UserId) -> User:
         """The user with this id, connected or not."""
         return User(self._users, user_id)
+
+    def service(self, service: type[S]) -> S:
+        """The hub's instance of what the application provides under a type.
+
+        Raises `LookupError` if it provides none.
+        """
+        instance = self._opening.services.get(service)
+        if instance is None:
+            raise LookupError(f"nothing provides {service.__name__}")
+        return cast(S, instance)
 
     def stats(self) -> Stats:
         """The counters, as a snapshot."""

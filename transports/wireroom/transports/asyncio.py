@@ -57,26 +57,29 @@ class _Connection(asyncio.BufferedProtocol):
     when `buffer_updated` returns. A `Protocol` would cost an allocation of 256 KiB a read.
     """
 
-    __slots__ = ("_refusal", "_server", "accepts", "fd", "transport")
+    __slots__ = ("_refusal", "_secure", "_server", "accepts", "fd", "transport")
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self.fd = 0  # none
+        self._secure = False  # whether this is TLS
         self._refusal = b""  # the response for a peer that got no fd
         self.accepts = True  # whether the socket takes bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self.transport = transport
-        transport.set_write_buffer_limits(high=0)
+        self._secure = transport.get_extra_info("ssl_object") is not None
+        # TCP pauses above `high` bytes, TLS at `high`: with 0, when there is nothing to write.
+        transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
         _set_no_delay(transport)
         server = self._server
         try:
             self.fd = server.hub.connect(
                 _address(transport.get_extra_info("peername")),
                 now=server.time(),
-                secure=transport.get_extra_info("ssl_object") is not None,
+                secure=self._secure,
             )
         except IdsExhaustedError as error:
             logger.warning("connection refused: %s", error)
@@ -109,7 +112,7 @@ class _Connection(asyncio.BufferedProtocol):
             return False
         self._server.hub.receive_eof(self.fd, now=self._server.time())
         self._server.schedule_drain()
-        return True  # the hub says when to close
+        return not self._secure  # the hub says when to close, where the loop lets it
 
     def pause_writing(self) -> None:
         self.accepts = False

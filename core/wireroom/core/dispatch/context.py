@@ -49,6 +49,12 @@ class Context:
         self.is_over = False
         self._state: SessionState | None = None
 
+    def finish(self) -> None:
+        """The handler has ended."""
+        if not self.is_over:
+            self.is_over = True
+            self.session.stats.contexts -= 1
+
     @property
     def state(self) -> Any:
         """A place for attributes of the application's own, for this message only."""
@@ -154,7 +160,7 @@ class Handling:
         except StopIteration as stop:
             raise StopIteration(self._end(self.context, stop.value)) from None
         except BaseException:
-            self._end(self.context, None)
+            self.context.finish()
             raise
 
     def close(self) -> None:

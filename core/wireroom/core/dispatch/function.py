@@ -10,7 +10,7 @@ async def echo(ws: WebSocket) -> None:
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, final
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from ..errors import ConfigurationError, LocalProtocolError, SessionClosedError
 from ..sessions.rooms import Room
 from ..sessions.session import Session
+from ..sessions.stages import Stages
 from ..turn import READY, Ready, Sleep, Wait
 from ..wire.client_address import ClientAddress, client_address
 from ..wire.close_codes import CloseCode
@@ -151,13 +152,13 @@ class WebSocket:
 
     def _decide(self, verb: str, decision: Decision) -> None:
         phase = self.session.phase
-        if phase is State.CLOSED or phase is State.ENDING:
-            raise self.session.closed_error()
-        if phase is not State.REQUEST:
+        if phase is State.OPEN:
             instead = "send() or receive()" if verb == "accept" else "close()"
             raise LocalProtocolError(
                 f"{verb}(): the handshake has been accepted already, so call {instead}"
             )
+        if phase is not State.REQUEST:
+            raise self.session.closed_error()
         self._host.decide(self.session, decision)
 
     # -- messages -----------------------------------------------------------------------------
@@ -320,6 +321,7 @@ class FunctionModule:
         self.on_join_handler: Handler | None = None
         self.on_leave_handler: Handler | None = None
         self.presence = False
+        self.stages: Stages | None = None
         self._parser = JsonParser()
         what = f"websocket {path}:"
         if inspect.isclass(handler):
@@ -340,7 +342,9 @@ class FunctionModule:
     def pack(self, data: object) -> Message:
         return self._parser.pack(data)
 
-    def deliverer(self) -> Callable[[Session, Message], object] | None:
+    def deliverer(
+        self, services: Mapping[Any, object]
+    ) -> Callable[[Session, Message], object] | None:
         return None
 
     def error_reply(

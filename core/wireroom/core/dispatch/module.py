@@ -13,11 +13,13 @@ def say(ctx: Context, data: ChatMessage) -> None: ...
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol, TypeVar, final, get_args
 
 from ..errors import ConfigurationError, LocalProtocolError
 from ..sessions.session import Session
+from ..sessions.stages import Stages
 from ..wire.close_codes import CloseCode
 from ..wire.framing import Message, Violation
 from ..wire.handshake import Origins, check_origins
@@ -25,6 +27,7 @@ from ..wire.header_grammar import is_token
 from ..wire.request import Request
 from .context import Context, Handling, call_in
 from .decisions import Accept
+from .effects import are_effects, carry_out
 from .handlers import (
     COROUTINE,
     H,
@@ -66,6 +69,7 @@ class SessionModule(Protocol):
     on_join_handler: Handler | None
     on_leave_handler: Handler | None
     presence: bool
+    stages: Stages | None
 
     def check(self) -> None:
         """Raises `ConfigurationError` if it cannot work."""
@@ -73,10 +77,13 @@ class SessionModule(Protocol):
     def pack(self, data: object) -> Message:
         """A message for what is neither text nor bytes."""
 
-    def deliverer(self) -> Callable[[Session, Message], object] | None:
+    def deliverer(
+        self, services: Mapping[Any, object]
+    ) -> Callable[[Session, Message], object] | None:
         """What handles a message; gives None, a reply, or a coroutine that gives one of them.
 
-        None if messages are read with `receive`, by a function or through a handle.
+        None if messages are read with `receive`, by a function or through a handle. `services`
+        are those of the hub, by type. Raises `ConfigurationError` if one is missing.
         """
 
     def error_reply(
@@ -102,21 +109,54 @@ def check_handshake_settings(what: str, subprotocols: Sequence[str], origins: Or
 
 @final
 class _Command:
-    """One command and its handler, within the module's middleware."""
+    """One command and its handler, as they were registered."""
 
-    __slots__ = ("call", "decode", "handler", "name", "where")
+    __slots__ = ("decode", "dependencies", "handler", "name", "stages", "where")
 
-    def __init__(self, name: str, handler: Handler, decode: Decode | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        decode: Decode | None,
+        dependencies: list[tuple[str, Any]],
+        stages: frozenset[Enum],
+    ) -> None:
         self.name = name
         self.handler = handler
         self.decode = decode
+        self.dependencies = dependencies  # parameters after the data, and their types
+        self.stages = stages  # where it is allowed; empty for everywhere
         self.where = handler_name(handler)
-        self.call: Callable[[Context], Any] = self._call_handler
 
-    def _call_handler(self, context: Context) -> Any:
+
+@final
+class _Bound:
+    """A command in one hub: its handler with its services, within the module's middleware."""
+
+    __slots__ = ("call", "decode", "handler", "services", "stages", "where")
+
+    def __init__(
+        self, command: _Command, services: Mapping[Any, object], middleware: list[Handler]
+    ) -> None:
+        self.decode = command.decode
+        self.handler = command.handler
+        self.stages = command.stages
+        self.where = command.where
+        missing = [each for each in command.dependencies if each[1] not in services]
+        if missing:
+            parameter, service = missing[0]
+            raise ConfigurationError(
+                f"{command.where}: parameter {parameter!r}",
+                f"nothing provides {getattr(service, '__name__', service)}: app.provide(...)",
+            )
+        self.services = [services[service] for _, service in command.dependencies]
+        asynchronous = inspect.iscoroutinefunction(self.handler)
+        self.call = wrap(self._call, middleware, asynchronous=asynchronous)
+
+    def _call(self, context: Context) -> Any:
         if self.decode is None:
-            return self.handler(context)
-        return self.handler(context, context.data)
+            return self.handler(context, *self.services)
+        return self.handler(context, context.data, *self.services)
 
 
 @final
@@ -126,7 +166,8 @@ class Module:
     `kinds` says which messages it takes (`any`, `text` or `binary`; a module with commands takes
     text); others are closed with 1003. `subprotocols` are in our order of preference. `origins`
     overrides the application's. With `presence`, the members of a room are told who comes and who
-    goes, once a turn (`PresenceChanged`).
+    goes, once a turn (`PresenceChanged`). `stages` are those of the application's own protocol.
+    `messages`, a union of tagged Structs, says which types must have a handler.
     """
 
     def __init__(
@@ -138,6 +179,8 @@ class Module:
         kinds: Kinds = "any",
         parser: Parser | None = None,
         presence: bool = False,
+        stages: Stages | None = None,
+        messages: Any = None,
     ) -> None:
         if kinds not in ("any", "text", "binary"):
             raise ConfigurationError(
@@ -159,6 +202,8 @@ class Module:
         self.on_leave_handler: Handler | None = None
         self.on_error_handler: Handler | None = None
         self.presence = presence
+        self.stages = stages
+        self._messages = messages
         self._commands: dict[str, _Command] = {}
         self._default: _Command | None = None
         self._middleware: list[Handler] = []
@@ -198,11 +243,13 @@ class Module:
         self._register("on_leave", handler, ("session", "room"))
         return handler
 
-    def command(self, name: str) -> Callable[[H], H]:
+    def command(self, name: str, *, stages: Iterable[Enum] = ()) -> Callable[[H], H]:
         """Register `(ctx, data: SomeType)` or `(ctx)` for messages whose `type` is `name`.
 
-        `data` is validated against its annotation. What the handler returns, if not None, is
-        sent as a reply. Raises `ConfigurationError`.
+        `data` is validated against its annotation. Further parameters are services, given by
+        their types (`App.provide`). What the handler returns, if not None, is sent as a reply, or
+        carried out if it is an effect (`dispatch.effects`). With `stages`, a message that comes in
+        another stage gets an error reply. Raises `ConfigurationError`.
         """
 
         def register(handler: H) -> H:
@@ -212,7 +259,7 @@ class Module:
                 raise ConfigurationError(
                     f"{what} {handler_name(handler)}", f"is handled by {before.where} already"
                 )
-            self._commands[name] = self._new_command(name, handler, what)
+            self._commands[name] = self._new_command(name, handler, what, stages)
             return handler
 
         return register
@@ -277,16 +324,43 @@ class Module:
             )
         return handler
 
-    def _new_command(self, name: str, handler: Handler, what: str) -> _Command:
-        parameters = positional_parameters(handler)
+    def handler(self, handler: H) -> H:
+        """Register the handler of a tagged Struct: `(ctx, data: SomeStruct)`, or a class with such
+        a method `handle`. The Struct's tag is the command, so that a new type of message takes a
+        Struct and a handler, and nothing else."""
+        call: Handler = handler().handle if isinstance(handler, type) else handler
+        what = f"handler of {self.path}:"
+        parameters = positional_parameters(call)
         if len(parameters) < 2:
+            raise ConfigurationError(f"{what} {handler_name(call)}", "must take (ctx, data)")
+        data_type = annotation_of(call, parameters[1].name, what)
+        config = getattr(data_type, "__struct_config__", None)
+        if config is None or not isinstance(config.tag, str) or config.tag_field != self.parser.key:
+            raise ConfigurationError(
+                f"{what} {handler_name(call)}",
+                f"{data_type!r} is no Struct with tag_field={self.parser.key!r} and a tag",
+            )
+        self.command(config.tag)(call)
+        return handler
+
+    def _new_command(
+        self, name: str, handler: Handler, what: str, stages: Iterable[Enum] = ()
+    ) -> _Command:
+        allowed = frozenset(stages)
+        if allowed and self.stages is None:
+            raise ConfigurationError(f"{what} {handler_name(handler)}", "the module has no stages")
+        parameters = positional_parameters(handler)
+        names = [each.name for each in parameters]
+        if not parameters:
             check_arity(handler, what, ("ctx",))
-            return _Command(name, handler, None)
-        check_arity(handler, what, ("ctx", "data"))
-        data_type = annotation_of(handler, parameters[1].name, what)
+        check_arity(handler, what, tuple(names))
+        if len(parameters) < 2:
+            return _Command(name, handler, None, [], allowed)
+        data_type = annotation_of(handler, names[1], what)
+        dependencies = [(each, annotation_of(handler, each, what)) for each in names[2:]]
         if name:
             self.parser.register(data_type, name)
-        return _Command(name, handler, self.parser.decoder(data_type))
+        return _Command(name, handler, self.parser.decoder(data_type), dependencies, allowed)
 
     def _register(self, event: str, handler: Handler, arguments: tuple[str, ...]) -> None:
         check_arity(handler, f"{event} of {self.path}:", arguments)
@@ -302,6 +376,13 @@ class Module:
 
     def check(self) -> None:
         """Raises `ConfigurationError` for a module that has both kinds of handler."""
+        for message in get_args(self._messages) or filter(None, (self._messages,)):
+            tag = message.__struct_config__.tag
+            if tag not in self._commands:
+                raise ConfigurationError(
+                    f"module {self.path}: messages",
+                    f"{message.__module__}.{message.__qualname__} (type {tag!r}) has no handler",
+                )
         commands = [*self._commands.values(), *([self._default] if self._default else [])]
         if not commands:
             return
@@ -358,16 +439,19 @@ class Module:
             return handler
         return wrap(handler or _accept, self._handshake_middleware)
 
-    def deliverer(self) -> Callable[[Session, Message], object] | None:
+    def deliverer(
+        self, services: Mapping[Any, object]
+    ) -> Callable[[Session, Message], object] | None:
         kinds = self.kinds
         deliver: Callable[[Session, Message], object] | None = self.on_message_handler
         if self._commands or self._default is not None:
             kinds = self.parser.kinds
-            deliver = self._dispatch
-            for command in [*self._commands.values(), self._default]:
-                if command is not None and self._middleware:
-                    asynchronous = inspect.iscoroutinefunction(command.handler)
-                    command.call = wrap(command.call, self._middleware, asynchronous=asynchronous)
+            bound = {
+                name: _Bound(command, services, self._middleware)
+                for name, command in self._commands.items()
+            }
+            default = self._default and _Bound(self._default, services, self._middleware)
+            deliver = _Dispatcher(self, bound, default).deliver
         elif deliver is not None:
             self.current_handler = handler_name(deliver)
         if deliver is None or kinds == "any":
@@ -384,11 +468,24 @@ class Module:
                 return reply if request_id is None else Reply(request_id, reply)
         return ErrorReply("handler_failed", "the server failed to handle this", None, request_id)
 
-    def _dispatch(self, session: Session, message: Message) -> object:
+
+@final
+class _Dispatcher:
+    """One module's commands in one hub."""
+
+    __slots__ = ("_commands", "_default", "_module")
+
+    def __init__(self, module: Module, commands: dict[str, _Bound], default: _Bound | None) -> None:
+        self._module = module
+        self._commands = commands
+        self._default = default
+
+    def deliver(self, session: Session, message: Message) -> object:
         """One message to its command's handler."""
+        module = self._module
         request_id = None
         try:
-            parsed = self.parser.parse(message)
+            parsed = module.parser.parse(message)
             request_id = parsed.request_id
             command = self._commands.get(parsed.command) or self._default
             if command is None:
@@ -396,33 +493,38 @@ class Module:
                     session.stats.late_replies += 1
                     return None
                 raise BadMessage(
-                    "unknown_type", f"there is no type {parsed.command!r}", self.parser.key
+                    "unknown_type", f"there is no type {parsed.command!r}", module.parser.key
                 )
+            if command.stages and session.stage not in command.stages:
+                raise BadMessage("wrong_stage", f"not while the session is {session.stage}")
             data = None if command.decode is None else command.decode(parsed.data)
         except BadMessage as error:
             session.stats.bad_messages += 1
             return ErrorReply(error.code, error.message, error.field, request_id)
-        self.current_handler = command.where
+        module.current_handler = command.where
         context = Context(session, parsed, data, message, command.where)
-        self.current_context = context
+        module.current_context = context
         session.stats.contexts += 1
         try:
             result = call_in(context, command.call, context)
         except BaseException:
-            self._end(context, None)
+            context.finish()
             raise
         if isinstance(result, COROUTINE):
-            return Handling(context, result, self._end)
-        return self._end(context, result)
+            return Handling(context, result, _end)
+        return _end(context, result)
 
-    def _end(self, context: Context, result: object) -> object:
-        """The handler has ended: its context is over. Gives what is to be sent, or None."""
-        if not context.is_over:
-            context.is_over = True
-            context.session.stats.contexts -= 1
-        if context.request_id is None or context.answered:
-            return result
-        return Reply(context.request_id, result)
+
+def _end(context: Context, result: object) -> object:
+    """The handler has ended: its context is over. Gives what is to be sent, or None."""
+    context.finish()
+    if result is not None and are_effects(result):
+        carry_out(result, context)
+        result = None
+    if context.request_id is None or context.answered:
+        return result
+    context.answered = True
+    return Reply(context.request_id, result)
 
 
 def _accept(request: Request) -> Accept:

@@ -45,6 +45,7 @@ class Opening:
         "_stats",
         "_turn",
         "_users",
+        "services",
     )
 
     def __init__(
@@ -66,7 +67,8 @@ class Opening:
         self._messages = messages
         self._users = users
         self._namespaces = {module: self._new_namespace(module) for _, module in app.modules}
-        self._deliverers = {module: module.deliverer() for _, module in app.modules}
+        self.services = {service: factory() for service, factory in app.services.items()}
+        self._deliverers = {module: module.deliverer(self.services) for _, module in app.modules}
 
     def _new_namespace(self, module: SessionModule) -> Namespace:
         namespace = Namespace(
@@ -182,6 +184,8 @@ class Opening:
         session.module = module
         session.namespace = self._namespaces[module]
         session.deliver = self._deliverers[module]
+        session.stages = module.stages
+        session.stage = None if module.stages is None else module.stages.initial
         session.reads_inbox = session.deliver is None
         if isinstance(module, FunctionModule):
             websocket = WebSocket(self, session)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from enum import Enum
 from math import inf
 from typing import Any, Final, Protocol, TypeAlias, final
 
@@ -23,6 +24,7 @@ from ..wire.request import Address, Request
 from ..wire.states import Input, State, next_state
 from .outbox import Outbox
 from .rooms import Namespace, Room
+from .stages import Stages
 from .state import SessionState
 from .stats import Stats
 from .users import User, UserId, Users, user_id_of
@@ -120,6 +122,8 @@ class Session:
         "received",
         "requests",
         "secure",
+        "stage",
+        "stages",
         "stall_at",
         "stats",
         "users",
@@ -174,6 +178,8 @@ class Session:
         self.requests: dict[RequestId, PendingReply] = {}  # of ours that wait for the peer
         self.readers = 0  # how many wait in `receive`
         self.namespace: Namespace | None = None
+        self.stages: Stages | None = None
+        self.stage: Enum | None = None  # where the application's own protocol stands
         self._rooms: dict[str, None] | None = None
         self._user: object = None
         self.user_id: UserId | None = None
@@ -404,6 +410,16 @@ class Session:
         except LocalProtocolError:  # the room is full
             del rooms[name]
             raise
+
+    def enter(self, stage: Enum) -> None:
+        """Change to another stage of the application's own.
+
+        Raises `LocalProtocolError` if the module's `Stages` do not allow it.
+        """
+        if self.stages is None or self.stage is None:
+            raise LocalProtocolError("the session's module has no stages")
+        self.stages.check(self.stage, stage)
+        self.stage = stage
 
     def leave(self, name: str) -> bool:
         """Leave a room; False if it was not there."""
