@@ -40,7 +40,7 @@ function connect() {
     const message = JSON.parse(event.data);
     if (message.type === "chat_message") {
       show(message.name === element("name").value ? "mine" : "theirs", message.text, message.name);
-    } else if (message.type === "notice") {
+    } else if (message.type === "system_notification") {
       element("status").textContent = `in room ${room}, ${message.members} here`;
       show("notice", message.text);
     } else if (message.type === "error") {

@@ -3,7 +3,11 @@
     make run                                 from the repository
     python docs/examples/chat/server.py      with wireroom installed
 
-Then open http://127.0.0.1:8301 in two tabs. `--host` and `--port` choose another address.
+Then open http://127.0.0.1:8301 in two tabs. `--host` and `--port`, or WS_HOST and WS_PORT in the
+environment, choose another address.
+
+A message is a Struct with a tag; its handler says by its annotation which one it takes. So a new
+type of message is one Struct and one handler.
 """
 
 from __future__ import annotations
@@ -11,13 +15,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from wireroom.core import App, Context, Request, Response, Session, WebSocket
+from wireroom.core import App, Broadcast, Context, Request, Response, Session, WebSocket
 from wireroom.transports.asyncio import Server, serve
+from wireroom.transports.settings import Settings
 
 HERE = Path(__file__).parent
 
@@ -32,11 +38,18 @@ class ChatMessage(msgspec.Struct, tag_field="type", tag="chat_message"):
     text: Text
 
 
-class Notice(msgspec.Struct, tag_field="type", tag="notice"):
+class SystemNotification(msgspec.Struct, tag_field="type", tag="system_notification"):
     """What the server says: who came or went, and how many are there."""
 
     text: str
     members: int
+
+
+class History:
+    """The last messages of each room; a service, which tests may override."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, deque[ChatMessage]] = defaultdict(lambda: deque(maxlen=20))
 
 
 def make_app() -> App:
@@ -69,31 +82,37 @@ def make_app() -> App:
         async for message in ws:
             await ws.send(message)
 
-    chat = app.module("/chat/{room}")
+    app.provide(History, History)
+    chat = app.module("/chat/{room}", messages=ChatMessage)
 
     @chat.on_open
     def joined(session: Session) -> None:
         name = session.path_params["room"]
         session.join(name)
+        for message in session.hub.service(History).rooms.get(name, ()):
+            session.send(message)
         room = session.room(name)
-        room.broadcast(Notice("somebody came in", members=len(room)))
+        room.broadcast(SystemNotification("somebody came in", members=len(room)))
 
     @chat.on_close
     def left(session: Session) -> None:
         room = session.room(session.path_params["room"])
-        room.broadcast(Notice("somebody left", members=len(room)))
+        room.broadcast(SystemNotification("somebody left", members=len(room)))
 
-    @chat.command("chat_message")
-    def say(ctx: Context, data: ChatMessage) -> None:
-        ctx.room(ctx.path_params["room"]).broadcast(data)
+    @chat.handler
+    def say(ctx: Context, data: ChatMessage, history: History) -> Broadcast:
+        room = ctx.path_params["room"]
+        history.rooms[room].append(data)
+        return Broadcast(room, data, include_sender=True)
 
     return app
 
 
 def main() -> None:
+    settings = Settings.from_environment()
     parser = argparse.ArgumentParser(description="A chat in rooms, by Wireroom.")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8301)
+    parser.add_argument("--host", default=settings.ws_host)
+    parser.add_argument("--port", type=int, default=settings.ws_port)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 

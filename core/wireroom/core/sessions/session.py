@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from enum import Enum
 from math import inf
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, final
 
 from ..errors import LocalProtocolError, SessionClosedError
 from ..events import PauseReading, ResumeReading
@@ -28,6 +28,8 @@ from .stages import Stages
 from .state import SessionState
 from .stats import Stats
 from .users import User, UserId, Users, user_id_of
+
+S = TypeVar("S")
 
 _OPEN: Final = State.OPEN  # looked up for every message
 
@@ -66,6 +68,9 @@ class SessionHub(Protocol):
         exclude: Iterable[Session] = (),
     ) -> int:
         """Send to every open session, or to those in `to`, but not to those in `exclude`."""
+
+    def service(self, service: type[S]) -> S:
+        """The hub's instance of what the application provides under a type."""
 
     def stats(self) -> Stats:
         """The counters, as a snapshot."""
