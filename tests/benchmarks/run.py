@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import codec_rounds
+import core_rounds
 import report
 import socket_rounds
 from framing import ENGINES, Engine
@@ -21,11 +22,12 @@ from socket_rounds import SERVERS, Server
 
 GOALS = (
     Goal("decode 64 B", "wireroom", "websockets", 2.0),
+    Goal("dispatch", "wireroom", core_rounds.HAND_WRITTEN, 1 / 1.3),
     Goal("echo 1", "wireroom", "canned", 0.7),
     Goal("echo 1", "wireroom", "canned (unbuffered)", 0.7),
     Goal("fanout 8", "wireroom", "picows", 4.0),
 )
-SECTIONS = ("codec", "echo", "fanout")
+SECTIONS = ("codec", "core", "echo", "fanout")
 CODEC_SAMPLE_S = 0.05
 DURATION_S = 2.0
 WARM_UP_S = 0.5
@@ -81,6 +83,8 @@ def measure(section: str, arguments: argparse.Namespace) -> list[Table]:
         return codec_rounds.measure(
             engines, arguments.rounds, CODEC_SAMPLE_S * share, report.progress
         )
+    if section == "core":
+        return core_rounds.measure(arguments.rounds, CODEC_SAMPLE_S * share, report.progress)
     settings = socket_rounds.Settings(
         rounds=arguments.rounds,
         warm_up_s=WARM_UP_S * share,
