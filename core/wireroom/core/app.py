@@ -96,8 +96,12 @@ class App:
             stages=stages,
             messages=messages,
         )
-        self.modules.add(path, module)
+        self.add(module)
         return module
+
+    def add(self, module: Module) -> None:
+        """Register a module that was made elsewhere."""
+        self.modules.add(module.path, module)
 
     def websocket(
         self, path: str, *, subprotocols: Sequence[str] = (), origins: Origins = None

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 
 Handler: TypeAlias = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
+C = TypeVar("C", bound=type)
 
 COROUTINE: Final = CoroutineType
 
@@ -47,6 +48,19 @@ def command(name: str | None = None) -> Callable[[H], H]:
     def mark(method: H) -> H:
         method.__wireroom_command__ = name or method.__name__  # type: ignore[attr-defined]
         return method
+
+    return mark
+
+
+def controller(prefix: str = "", *, path: str | None = None) -> Callable[[C], C]:
+    """Mark a class as a controller, for `wireroom.transports.discovery` to find.
+
+    `path` is that of its module, where the folders do not say it.
+    """
+
+    def mark(marked: C) -> C:
+        marked.__wireroom_controller__ = (prefix, path)  # type: ignore[attr-defined]
+        return marked
 
     return mark
 
