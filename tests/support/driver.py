@@ -465,7 +465,8 @@ class Peer:
         self.received += data
         if self._codec is None:
             return
-        if self.close_frame is not None:
+        # A Pong may follow, until the server has received a Close too (RFC 6455 section 5.5.2).
+        if self.close_frame is not None and not data.startswith(b"\x8a"):
             raise AssertionError(f"the server sent something after its Close: {data!r}")
         self._codec.receive_data(data)
         for event in self._codec.events():

@@ -263,6 +263,7 @@ def test_what_comes_between_our_close_and_theirs_is_counted_and_not_handled() ->
     peer.send_raw(text("one") + frame(0x9, b"ping") + text("two") + close())
     assert ends.handled == []
     assert simulation.hub.stats().dropped_messages_received == 2
+    assert peer.received.endswith(b"\x8a\x04ping")  # section 5.5.2: they had sent no Close yet
     assert ended_well(peer)
 
 

@@ -69,6 +69,8 @@ def test_in_a_step_a_wait_is_yielded_to_whoever_drives() -> None:
     wait, done = Wait(turn), list[str]()
     coroutine = wait_for(wait, done)
     assert coroutine.send(None) is wait
+    assert coroutine.send(None) is wait  # a step without cause waits on
+    wait.happen()
     with pytest.raises(StopIteration):
         coroutine.send(None)
     assert done == ["done"]

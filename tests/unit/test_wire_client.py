@@ -308,7 +308,7 @@ def test_we_close(engine: EngineName, cut: Cut) -> None:
     data = server_frame(TEXT, b"late") + server_frame(PING, b"p") + close_frame(1001, key=None)
     events = receive(made, cut(data))
     assert events == ["late", PingReceived(b"p"), CloseReceived(1001, "")]
-    assert made.data_to_send() == b""
+    assert made.data_to_send() == client_frame(PONG, b"p")  # section 5.5.2: no Close had come
     assert made.state.name == "ENDING"
 
 

@@ -243,6 +243,8 @@ class Hub:
                 return
             if session.inbox and not data:
                 self._messages.pump(session)
+                if session.maybe_pause():
+                    return  # what the framing keeps comes after what is in the inbox
             self._messages.receive_frames(session, data)
         elif phase is State.HEAD:
             self._opening.receive_head(session, data)

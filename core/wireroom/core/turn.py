@@ -130,7 +130,8 @@ class Wait:
         if self.done:
             return
         if self._turn.step is not None:
-            yield self
+            while not self.done:  # a step may be taken for a wait that was given up
+                yield self
         elif self._turn.foreign_wait is not None:
             yield from self._turn.foreign_wait(self)
         else:
@@ -153,7 +154,11 @@ class Sleep(Wait):
         if not self.done and self.seconds < inf and self._turn.deadlines.get(self) is None:
             self._turn.wake_once()
             self._turn.deadlines.set(self, self._turn.now + self.seconds)
-        return super().__await__()
+        try:
+            yield from super().__await__()
+        finally:
+            if not self.done and not self._hooks:  # given up, and by everybody
+                self._turn.deadlines.discard(self)
 
 
 @final
@@ -191,7 +196,7 @@ class Invocation:
     by the hub when it ends.
     """
 
-    __slots__ = ("cancelled", "coroutine", "done", "fd", "finished", "name", "wait")
+    __slots__ = ("cancelled", "coroutine", "done", "fd", "finished", "hook", "name", "wait")
 
     def __init__(
         self,
@@ -207,6 +212,7 @@ class Invocation:
         self.finished = finished
         self.done = False
         self.cancelled = False  # whether a Cancel was put out
+        self.hook: Callable[[], object] | None = None  # what that will call
         self.wait: Wait | None = None  # what it is parked at, if it is one of ours
 
     def __repr__(self) -> str:

@@ -32,6 +32,7 @@ from wireroom.core import (
     IdsExhaustedError,
     Invocation,
     Invoke,
+    LocalProtocolError,
     Output,
     PauseReading,
     RequestAnswered,
@@ -75,6 +76,7 @@ class _Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
         _set_no_delay(transport)
         server = self._server
+        server.sockets.add(self)
         try:
             self.fd = server.hub.connect(
                 _address(transport.get_extra_info("peername")),
@@ -116,10 +118,12 @@ class _Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self.accepts = False
+        self._server.full.add(self)
         self.report_unsent()
 
     def resume_writing(self) -> None:
         self.accepts = True
+        self._server.full.discard(self)
         if self.fd:
             server = self._server
             server.hub.bytes_unsent(self.fd, 0, now=server.time())
@@ -161,7 +165,11 @@ class _Drive:
         value: Any = None
         error: BaseException | None = None
         while True:
-            yielded = server.hub.resume(self._invocation, error, now=server.time(), value=value)
+            try:
+                yielded = server.hub.resume(self._invocation, error, now=server.time(), value=value)
+            except asyncio.CancelledError as cancellation:
+                server.cancelled(self._invocation, cancellation)
+                raise
             server.schedule_drain()
             if yielded is FINISHED:
                 return
@@ -199,7 +207,9 @@ class Server:
         if grace_s < 0:
             raise ConfigurationError("grace_s", f"must not be negative, not {grace_s!r}")
         self.hub = Hub(app, wake=self._woken, foreign_wait=self._foreign_wait)
-        self.connections: dict[int, _Connection] = {}
+        self.connections: dict[int, _Connection] = {}  # by fd
+        self.sockets: set[_Connection] = set()  # those, and the refused
+        self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
         self.now = 0.0  # of the loop turn's first input, which is good enough for the others
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self._host = host
@@ -214,22 +224,24 @@ class Server:
         self._parked: dict[Invocation, asyncio.Future[None]] = {}
         self.drain_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._quiet: asyncio.Event  # set while there is no connection and no handler
-        self._stop: asyncio.Event
-        self._stopped_now: asyncio.Event
+        self._started = False
+        self._quiet = asyncio.Event()  # set while there is no connection and no handler
+        self._quiet.set()
+        self._stop = asyncio.Event()
+        self._stopped_now = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop
         self.time: Callable[[], float]
 
     # -- life ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen. Raises `ConfigurationError` if the address cannot be used."""
+        """Listen. Raises `ConfigurationError` if the address cannot be used, and
+        `LocalProtocolError` if it was started before."""
+        if self._started:
+            raise LocalProtocolError("a Server is started once; make another")
+        self._started = True
         self.loop = asyncio.get_running_loop()
         self.time = self.loop.time
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._stop = asyncio.Event()
-        self._stopped_now = asyncio.Event()
         self.hub.start(now=self.time())
         where: dict[str, Any] = {"sock": self._sock}
         if self._sock is None:
@@ -241,7 +253,7 @@ class Server:
             self._listener = await self.loop.create_server(
                 lambda: _Connection(self), ssl=self._ssl, backlog=self._backlog, **where
             )
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             raise ConfigurationError(
                 "host, port", f"cannot listen on {self._host}:{self._port}: {error}"
             ) from error
@@ -290,12 +302,14 @@ class Server:
                 len(self._tasks),
                 self._grace_s,
             )
-            for connection in list(self.connections.values()):
-                connection.transport.abort()
             for task in list(self._tasks.values()):
                 task.cancel()
+            for connection in list(self.connections.values()):
+                connection.transport.abort()
             if not await self._wait_quiet(1.0):
                 logger.error("handlers that do not end: %s", list(self._tasks))
+        for connection in list(self.sockets):  # refused ones that linger
+            connection.transport.abort()
         if self._timer is not None:
             self._timer.cancel()
         self._drain()
@@ -320,6 +334,8 @@ class Server:
 
     def forget(self, connection: _Connection) -> None:
         """The socket of `connection` is gone."""
+        self.sockets.discard(connection)
+        self.full.discard(connection)
         self.connections.pop(connection.fd, None)
         self._check_quiet()
         self.schedule_drain()
@@ -367,9 +383,8 @@ class Server:
 
     def _timed_out(self) -> None:
         self._timer = None
-        for connection in self.connections.values():
-            if not connection.accepts:
-                connection.report_unsent()
+        for connection in self.full:
+            connection.report_unsent()
         self.hub.handle_timeout(now=self.time())
         self.schedule_drain()
 
@@ -439,6 +454,18 @@ class Server:
 
     async def _drive(self, invocation: Invocation) -> None:
         await _Drive(self, invocation)
+
+    def cancelled(self, invocation: Invocation, error: asyncio.CancelledError) -> None:
+        """A handler has ended with a cancellation; say so, if nobody has asked for it."""
+        self.schedule_drain()
+        task = self._tasks.get(invocation)
+        if task is not None and not task.cancelling():
+            logger.error(
+                "handler %s ended because something it awaited was cancelled (fd %d)",
+                invocation.name,
+                invocation.fd,
+                exc_info=error,
+            )
 
     def park(self, invocation: Invocation) -> Generator[Any, Any, None]:
         """Wait, in the handler's task, for its `Resume`."""

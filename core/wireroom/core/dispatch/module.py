@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeVar, final, get_args
 
+import msgspec
+
 from ..errors import ConfigurationError, LocalProtocolError
 from ..sessions.session import Session
 from ..sessions.stages import Stages
@@ -465,7 +467,7 @@ class Module:
         if self.on_error_handler is not None:
             reply: object = self.on_error_handler(session, error)
             if reply is not None:
-                return reply if request_id is None else Reply(request_id, reply)
+                return _answer(request_id, reply)
         return ErrorReply("handler_failed", "the server failed to handle this", None, request_id)
 
 
@@ -524,7 +526,16 @@ def _end(context: Context, result: object) -> object:
     if context.request_id is None or context.answered:
         return result
     context.answered = True
-    return Reply(context.request_id, result)
+    return _answer(context.request_id, result)
+
+
+def _answer(request_id: RequestId | None, result: object) -> object:
+    """What is sent for a result: as the answer, if there was a request."""
+    if request_id is None:
+        return result
+    if isinstance(result, ErrorReply):
+        return msgspec.structs.replace(result, request_id=request_id)
+    return Reply(request_id, result)
 
 
 def _accept(request: Request) -> Accept:

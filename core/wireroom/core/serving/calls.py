@@ -84,12 +84,13 @@ class Calls:
 
     def _park(self, invocation: Invocation, wait: Wait) -> None:
         """The handler waits for something of ours: say `Resume` when it happens."""
-        invocation.wait = wait
 
         def resume() -> None:
             if invocation.wait is wait and not invocation.done:
                 self._turn.put(Resume(invocation))
 
+        invocation.wait = wait
+        invocation.hook = resume
         wait.add_hook(resume)
 
     def _finish(self, invocation: Invocation, result: object, error: BaseException | None) -> None:
@@ -117,7 +118,9 @@ class Calls:
         """
         if invocation.done:
             return FINISHED
-        invocation.wait = None
+        if invocation.wait is not None and invocation.hook is not None:
+            invocation.wait.remove_hook(invocation.hook)
+            invocation.wait = invocation.hook = None
         self._turn.step = invocation
         try:
             if error is None:

@@ -36,13 +36,15 @@ class Closing:
         if session.phase not in (State.OPEN, State.CLOSING) or session.closing_event is not None:
             return
         session.closing_event = event
-        if session.phase is State.CLOSING or not (session.busy or session.inbox):
+        if session.phase is State.CLOSING or not session.has_unhandled:
             self.settle(session)
             return
         orderly = isinstance(event, CloseReceived) and event is not ABNORMAL
-        session.set_phase_deadline(
-            self._limits.close_reply_timeout_s if orderly else self._limits.close_timeout_s
-        )
+        if orderly:
+            session.set_phase_deadline(self._limits.close_reply_timeout_s)
+        else:
+            session.close_by = self._turn.now + self._limits.close_timeout_s
+            session.set_phase_deadline(self._limits.close_timeout_s)
 
     def settle(self, session: Session) -> None:
         """What came after the last message takes effect: answer a Close, or fail."""
@@ -99,7 +101,9 @@ class Closing:
         session.want_close = True
         session.stall_at = session.keepalive_at = inf
         session.resume_reading()  # to see its end
-        session.set_phase_deadline(self._limits.close_timeout_s)
+        # A deadline that the closing has already begun is not begun again.
+        session.phase_at = min(session.close_by, self._turn.now + self._limits.close_timeout_s)
+        session.arm()
         if session.outbox.empty:
             self.outbox_taken(session)
 

@@ -62,13 +62,16 @@ class Messages:
             if session.inbox or outbox.waiting > outbox.mark:
                 session.maybe_pause()
             if not framing.more or session.paused or session.phase is State.ENDING:
+                if session.closing_event is not None and not session.has_unhandled:
+                    self._closing.settle(session)
                 return
             data = b""
 
     def _take_control(self, session: Session, event: FrameEvent) -> None:
         """What is not a message."""
         if isinstance(event, PingReceived):
-            if session.phase is _OPEN and session.framing is not None:
+            # Section 5.5.2: unless a Close was received, also when we have sent one.
+            if session.phase in (_OPEN, State.CLOSING) and session.framing is not None:
                 session.put_control(session.framing.encode_pong(event.payload))
         elif isinstance(event, CloseReceived | Violation):
             self._closing.take(session, event)
@@ -118,7 +121,7 @@ class Messages:
             else:
                 if result is not None:
                     self._handle_result(session, result)
-        if not session.busy and not session.inbox:
+        if not session.has_unhandled:
             self._closing.settle(session)
         session.maybe_resume()
 

@@ -279,7 +279,7 @@ class Opening:
         handler = session.module.on_open_handler
         if handler is not None:
             name = handler_name(handler)
-            session.busy = True
+            session.busy = not session.reads_inbox  # else nothing overtakes it
 
             def opened(result: object, error: BaseException | None) -> None:
                 session.busy = False

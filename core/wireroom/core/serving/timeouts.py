@@ -83,15 +83,17 @@ class Timeouts:
             # A Pong could not be read, but a peer that has vanished makes the socket fail.
             self._ping(session)
             session.keepalive_at = now + interval
-        elif session.last_received < session.pinged_at:
+        elif session.last_received < session.pinged_at <= now - self._limits.ping_timeout_s:
             self._stats.ping_timeouts += 1
             session.start_closing(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
         elif session.last_received + interval > now:
             session.keepalive_at = session.last_received + interval
         else:
             self._ping(session)
-            session.pinged_at = now
-            session.keepalive_at = now + self._limits.ping_timeout_s
+            if session.last_received >= session.pinged_at:
+                session.pinged_at = now  # the first that nothing has come after
+            unanswered = session.pinged_at + self._limits.ping_timeout_s
+            session.keepalive_at = min(now + interval, unanswered)
 
     def _ping(self, session: Session) -> None:
         assert session.framing is not None

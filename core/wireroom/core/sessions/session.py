@@ -51,6 +51,10 @@ class PendingReply:
 class SessionHub(Protocol):
     """What a session, and a handler through it, may ask of the hub; see `Hub`."""
 
+    @property
+    def now(self) -> float:
+        """The time of the latest input."""
+
     def session(self, fd: int) -> Session | None:
         """The open session with this fd, or None."""
 
@@ -99,6 +103,7 @@ class Session:
         "answered",
         "busy",
         "closing_event",
+        "close_by",
         "close_code",
         "close_reason",
         "deliver",
@@ -202,6 +207,7 @@ class Session:
         self.last_received = turn.now
         self.pinged_at = -inf  # when a Ping that nothing has come after was sent
         self.phase_at = inf
+        self.close_by = inf  # when a closing that has begun has to be over
         self.keepalive_at = inf
         self.stall_at = inf
 
@@ -333,7 +339,7 @@ class Session:
         if not self.reads_inbox:
             return None
         if not self.inbox:
-            if self.closing_event is not None and not self.busy:
+            if self.closing_event is not None and not self.has_unhandled:
                 self.hub.settle(self)
             return None
         message = self.pop_inbox()
@@ -478,6 +484,7 @@ class Session:
         self.drop_inbox()
         self.let_go()
         self.resume_reading()  # for the peer's Close
+        self.close_by = self.turn.now + self.limits.close_timeout_s
         self.set_phase_deadline(self.limits.close_timeout_s)
         if self.closing_event is not None:
             self.hub.settle(self)
@@ -534,6 +541,11 @@ class Session:
             self.maybe_resume()
 
     @property
+    def has_unhandled(self) -> bool:
+        """Whether an earlier message is being handled, or waits in the inbox or the framing."""
+        return self.busy or bool(self.inbox) or (self.framing is not None and self.framing.more)
+
+    @property
     def is_full(self) -> bool:
         """Whether nothing more should be read from the peer for now."""
         return (
@@ -542,11 +554,13 @@ class Session:
             or self.outbox.waiting > self.outbox.mark
         )
 
-    def maybe_pause(self) -> None:
-        """Stop reading from a peer that is ahead of its handler, or of its own reading."""
+    def maybe_pause(self) -> bool:
+        """Stop reading from a peer that is ahead of its handler, or of its own reading; whether
+        it is not read from now."""
         if not self.paused and self.phase in (_OPEN, State.HEAD) and self.is_full:
             self.paused = True
             self.turn.put(PauseReading(self.fd))
+        return self.paused
 
     def maybe_resume(self) -> None:
         """Read again once the inbox is half empty and the outbox below its mark."""

@@ -217,8 +217,8 @@ class ClientConnection:
             for event in framing.receive(data):
                 events.append(event)
                 if isinstance(event, PingReceived):
-                    if self.state is State.OPEN:
-                        self._outgoing.append(framing.encode_pong(event.payload))
+                    # Section 5.5.2: also when we have sent a Close, but received none.
+                    self._outgoing.append(framing.encode_pong(event.payload))
                 elif isinstance(event, CloseReceived):
                     self._answer_close(framing, event)
                 elif isinstance(event, Violation):
