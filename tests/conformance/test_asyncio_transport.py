@@ -30,6 +30,7 @@ from wireroom.core import (
     Context,
     Deflate,
     Limits,
+    LocalProtocolError,
     Reject,
     Request,
     Session,
@@ -527,6 +528,43 @@ def test_wss_says_what_nobody_asked_for_and_ends_in_order(
 
     run(main())
     assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_a_server_is_started_once(run: RunLoop) -> None:
+    async def main() -> None:
+        server = Server(make_app(), port=0)
+        server.stop()
+        await server.wait_idle()
+        async with server:
+            with pytest.raises(LocalProtocolError, match="once"):
+                await server.start()
+        with pytest.raises(LocalProtocolError, match="once"):
+            await server.start()
+
+    run(main())
+
+
+def test_a_cancellation_that_nobody_asked_for_is_logged(
+    run: RunLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+
+    @app.module("/").on_message
+    async def wait(session: Session, message: str) -> str:
+        if message == "cancelled":
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        return message
+
+    async def main() -> None:
+        async with Server(app, port=0) as server, client(server, "/") as ws:
+            await ws.send("cancelled")
+            await ws.send("still served")
+            assert await ws.recv() == "still served"
+
+    run(main())
+    assert "something it awaited was cancelled" in caplog.text
 
 
 def test_an_existing_socket_and_ipv6(run: RunLoop) -> None:

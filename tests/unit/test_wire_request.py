@@ -225,3 +225,17 @@ def test_headers_may_be_given_in_several_ways() -> None:
 
 def test_phrases() -> None:
     assert (phrase(404), phrase(101), phrase(299)) == ("Not Found", "Switching Protocols", "")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"body": "\ud800"},
+        {"body": 5},
+        {"body": "x", "content_type": "a\r\nb: c"},
+        {"body": "x", "content_type": "\u20ac"},
+    ],
+)
+def test_a_response_that_cannot_be_sent_is_refused_where_it_is_made(response: Any) -> None:
+    with pytest.raises(LocalProtocolError):
+        Response(200, **response)

@@ -240,6 +240,8 @@ class Opening:
             settings=self._app.deflate,
         )
         state = dict(decision.state)
+        if not all(isinstance(name, str) for name in state):
+            raise LocalProtocolError(f"state has names that are no str: {list(state)!r}")
         user_id = user_id_of(decision.user)
         others = [] if user_id is None else self._users.sessions(user_id)
         if others and self._app.second_session == "reject":

@@ -2,7 +2,7 @@
 
     client = ClientConnection("ws://127.0.0.1:8301/echo", random_bytes=os.urandom)
     socket.send(client.data_to_send())
-    for event in client.receive_data(socket.recv(65536)): ...
+    for event in client.receive_data(socket.recv(65536)): ...   # and again while client.more
 
 Events are `Opened` or `Refused` once, then messages (`str`, `bytes`) and the events of `framing`.
 Pings are answered, and a Close too; the caller's part is to move bytes.
@@ -118,16 +118,26 @@ class ClientConnection:
             settings=deflate,
         )
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._pongs: list[bytes] = []  # go before the rest, the newest few
         self._outgoing = [self._head.request(target, request)]
 
     def data_to_send(self) -> bytes:
         """What has to be written now; each byte is given once."""
-        data = b"".join(self._outgoing)
+        data = b"".join(self._pongs + self._outgoing)
+        self._pongs.clear()
         self._outgoing.clear()
         return data
 
+    @property
+    def more(self) -> bool:
+        """Whether `receive_data` stopped at its bound, and should be called again with `b""`."""
+        return self._framing is not None and self._framing.more
+
     def receive_data(self, data: bytes) -> list[ClientEvent]:
         """Take bytes from the server; the events that they complete, in order.
+
+        One call gives at most `inbox_messages_max` messages, or `inbox_bytes_max` and one more,
+        however far the bytes inflate; see `more`.
 
         A server that breaks the protocol gives a `Violation` (code 1002 before the upgrade
         too), after which the caller should write what there is and close.
@@ -213,21 +223,18 @@ class ClientConnection:
         return head.trailing_data
 
     def _receive_frames(self, framing: Framing, data: bytes, events: list[ClientEvent]) -> None:
-        while True:
-            for event in framing.receive(data):
-                events.append(event)
-                if isinstance(event, PingReceived):
-                    # Section 5.5.2: also when we have sent a Close, but received none.
-                    self._outgoing.append(framing.encode_pong(event.payload))
-                elif isinstance(event, CloseReceived):
-                    self._answer_close(framing, event)
-                elif isinstance(event, Violation):
-                    if self.state is State.OPEN:
-                        self._outgoing.append(framing.encode_close(event.code, event.reason))
-                    self._happened(Input.FAILED)
-            if not framing.more:
-                return
-            data = b""
+        for event in framing.receive(data):
+            events.append(event)
+            if isinstance(event, PingReceived):
+                # Section 5.5.2: also when we have sent a Close, but received none.
+                self._pongs.append(framing.encode_pong(event.payload))
+                del self._pongs[: -self._limits.pongs_pending_max]
+            elif isinstance(event, CloseReceived):
+                self._answer_close(framing, event)
+            elif isinstance(event, Violation):
+                if self.state is State.OPEN:
+                    self._outgoing.append(framing.encode_close(event.code, event.reason))
+                self._happened(Input.FAILED)
 
     def _answer_close(self, framing: Framing, event: CloseReceived) -> None:
         if self.state is State.OPEN:

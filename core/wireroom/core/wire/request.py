@@ -160,6 +160,13 @@ class Response:
     def __post_init__(self) -> None:
         if not 200 <= self.status <= 599:
             raise LocalProtocolError(f"{self.status} is not a final HTTP status")
+        if not isinstance(self.body, str | bytes):
+            raise LocalProtocolError(f"a body is str or bytes, not {type(self.body).__name__}")
+        try:
+            _ = self.body_bytes
+        except UnicodeEncodeError as error:
+            raise LocalProtocolError("the body has text that is no UTF-8") from error
+        check_headers({"Content-Type": self.content_type})
         check_headers(self.headers)
         for name, value in header_list(self.headers):
             key = name.lower()

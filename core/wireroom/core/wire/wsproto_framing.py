@@ -58,6 +58,7 @@ from .framing import (
 )
 
 _SLICE: Final = 64 * 1024  # bytes given to wsproto at once, since it copies what it is given
+_PARTS_MAX: Final = 1024  # pieces of a message before they are joined
 _PLAIN: Final = RsvBits(False, False, False)
 _DEFLATED: Final = RsvBits(True, False, False)
 
@@ -194,6 +195,7 @@ class WsprotoFraming:
     __slots__ = (
         "_batch_bytes",
         "_batch_messages",
+        "_blocks",
         "_client",
         "_deflater",
         "_ended",
@@ -240,7 +242,10 @@ class WsprotoFraming:
         self._guard = _Guard(limits, inflater, deflater)
         self._protocol = FrameProtocol(client, [self._guard])
         self._held = b""
+        # A message in progress: pieces as they came, and blocks of many pieces, since small ones
+        # cost more than what they hold.
         self._parts: list[str | bytes] = []
+        self._blocks: list[str | bytes] = []
         self._ended = False
 
     def hold(self, data: bytes) -> None:
@@ -299,12 +304,14 @@ class WsprotoFraming:
             return PongReceived(_as_bytes(payload))
         self._parts.append(payload if isinstance(payload, str) else bytes(payload))
         if not (frame.frame_finished and frame.message_finished):
+            if len(self._parts) == _PARTS_MAX:
+                self._blocks.append(_joined(self._parts))
+                self._parts = []
             return None
-        parts = self._parts
+        parts = self._blocks + self._parts
         self._parts = []
-        if isinstance(parts[0], str):
-            return "".join(part for part in parts if isinstance(part, str))
-        return b"".join(part for part in parts if isinstance(part, bytes))
+        self._blocks = []
+        return _joined(parts)
 
     def _end(self) -> None:
         """Nothing more will be read; keep no memory for it."""
@@ -312,6 +319,7 @@ class WsprotoFraming:
         self.more = False
         self._held = b""
         self._parts = []
+        self._blocks = []
 
     # wsproto draws a client's masking keys from the operating system, and our randomness is an
     # input. So a client's frames, and control frames, are written by our own encoder.
@@ -343,3 +351,10 @@ class WsprotoFraming:
 
 def _as_bytes(payload: bytes | str) -> bytes:
     return payload.encode() if isinstance(payload, str) else bytes(payload)
+
+
+def _joined(parts: list[str | bytes]) -> str | bytes:
+    """Pieces of one message, which are of one kind."""
+    if isinstance(parts[0], str):
+        return "".join(part for part in parts if isinstance(part, str))
+    return b"".join(part for part in parts if isinstance(part, bytes))
