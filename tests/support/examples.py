@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import cache
 from types import ModuleType
 
 from sources import ROOT
 
 
+@cache  # types are resolved by the module's name, so there must be one module of it
 def load_example(name: str) -> ModuleType:
     """`docs/examples/NAME/server.py`."""
     path = ROOT / "docs" / "examples" / name / "server.py"
