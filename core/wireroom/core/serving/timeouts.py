@@ -77,13 +77,14 @@ class Timeouts:
         """Ping after silence, close after more of it. Silence that is ours does not count."""
         now = self._turn.now
         interval = self._limits.ping_interval_s
+        unanswered = session.pinged_at + self._limits.ping_timeout_s  # when a Ping is too long so
         if session.phase is not State.OPEN or session.framing is None:
             session.keepalive_at = inf
         elif session.paused:
             # A Pong could not be read, but a peer that has vanished makes the socket fail.
             self._ping(session)
             session.keepalive_at = now + interval
-        elif session.last_received < session.pinged_at <= now - self._limits.ping_timeout_s:
+        elif session.last_received < session.pinged_at and now >= unanswered:
             self._stats.ping_timeouts += 1
             session.start_closing(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
         elif session.last_received + interval > now:
@@ -92,7 +93,7 @@ class Timeouts:
             self._ping(session)
             if session.last_received >= session.pinged_at:
                 session.pinged_at = now  # the first that nothing has come after
-            unanswered = session.pinged_at + self._limits.ping_timeout_s
+                unanswered = now + self._limits.ping_timeout_s
             session.keepalive_at = min(now + interval, unanswered)
 
     def _ping(self, session: Session) -> None:
