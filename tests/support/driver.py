@@ -270,6 +270,7 @@ class Peer:
         self.pings: list[bytes] = []
         self.pongs: list[bytes] = []
         self.close_frame: CloseConnection | None = None
+        self._after_close = b""  # a Pong that has come in part
         self.saw_eof = False
         # the socket
         self.disconnected = False
@@ -467,13 +468,22 @@ class Peer:
             return
         # Pongs may follow, until the server has received a Close too (RFC 6455 section 5.5.2);
         # wsproto, which has answered the Close, would take no more bytes.
-        if self.close_frame is not None and data[:1] == b"\x8a":
-            return
         if self.close_frame is not None:
-            raise AssertionError(f"the server sent something after its Close: {data!r}")
+            self._take_pongs(data)
+            return
         self._codec.receive_data(data)
         for event in self._codec.events():
             self._happened(event)
+
+    def _take_pongs(self, data: bytes) -> None:
+        """Whole Pongs and nothing else, however they are cut."""
+        rest = self._after_close = self._after_close + data
+        while rest:
+            assert rest[0] == 0x8A, f"the server sent something after its Close: {rest!r}"
+            if len(rest) < 2 or len(rest) < 2 + rest[1]:
+                break
+            rest = rest[2 + rest[1] :]
+        self._after_close = rest
 
     def _happened(self, event: Event) -> None:
         match event:
