@@ -23,7 +23,9 @@ def stepping(turn: Turn) -> Turn:
     async def handler() -> None: ...
 
     coroutine = handler()
-    turn.step = Invocation(coroutine, name="handler", fd=1, finished=lambda *args: None)
+    turn.step = Invocation(
+        coroutine, name="handler", fd=1, current=None, finished=lambda *args: None
+    )
     coroutine.close()
     return turn
 

@@ -192,11 +192,22 @@ class Steps(Protocol):
 class Invocation:
     """One call of an `async def` handler, from `Invoke` to its end.
 
-    `name` is the handler's, `fd` the session's it serves. `finished(result, error)` is called
+    `name` is the handler's, `fd` the session's it serves, `current` what it sees as the current
+    context or session. `finished(result, error)` is called
     by the hub when it ends.
     """
 
-    __slots__ = ("cancelled", "coroutine", "done", "fd", "finished", "hook", "name", "wait")
+    __slots__ = (
+        "cancelled",
+        "coroutine",
+        "current",
+        "done",
+        "fd",
+        "finished",
+        "hook",
+        "name",
+        "wait",
+    )
 
     def __init__(
         self,
@@ -204,11 +215,13 @@ class Invocation:
         *,
         name: str,
         fd: int,
+        current: Any,
         finished: Callable[[object, BaseException | None], None],
     ) -> None:
         self.coroutine = coroutine
         self.name = name
         self.fd = fd
+        self.current = current
         self.finished = finished
         self.done = False
         self.cancelled = False  # whether a Cancel was put out

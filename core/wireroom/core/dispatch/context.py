@@ -1,19 +1,24 @@
-"""A context: what exists for one message, while it is handled. Pure."""
+"""A context: what exists for one message, while it is handled. Pure.
+
+`handled` says, to whatever code runs in a handler, what that handler is for: the context of a
+message, or (in `on_open`, functions and the like) only a session. The hub sets it around each
+step of a handler, `def` or `async def`, and nothing of it is seen by the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, final
 
 from ..sessions.rooms import Room
 from ..sessions.session import Session, SessionHub
 from ..sessions.state import SessionState
-from ..turn import Ready, Sleep, Wait
+from ..turn import Ready, Sleep, Steps, Wait
 from ..wire.framing import Message
-from .parsers import ErrorReply, Parsed, Reply, RequestId
+from .parsers import ErrorReply, Reply, RequestId
 
-_context: Final[ContextVar[Context | None]] = ContextVar("wireroom.context", default=None)
+handled: Final[ContextVar[Context | Session | None]] = ContextVar("wireroom.handled", default=None)
 
 
 @final
@@ -37,17 +42,24 @@ class Context:
     )
 
     def __init__(
-        self, session: Session, parsed: Parsed, data: Any, message: Message, handler: str
+        self,
+        session: Session,
+        command: str,
+        request_id: RequestId | None,
+        data: Any,
+        message: Message,
+        handler: str,
     ) -> None:
         self.session = session
-        self.command = parsed.command
+        self.command = command  # "" for `on_message`
         self.data = data  # checked, and of the type that the handler wants
-        self.request_id: RequestId | None = parsed.request_id
+        self.request_id = request_id
         self.message = message  # as it was received
         self.handler = handler  # the name of who handles it
         self.answered = False  # whether a request got its reply
         self.is_over = False
         self._state: SessionState | None = None
+        session.stats.contexts += 1
 
     def finish(self) -> None:
         """The handler has ended."""
@@ -105,64 +117,50 @@ class Context:
 def current_context() -> Context:
     """The context of the message that is being handled here.
 
-    Raises `LookupError` outside of a command's handler.
+    Raises `LookupError` outside of a message's handler.
     """
-    context = _context.get()
-    if context is None or context.is_over:
+    current = handled.get()
+    if not isinstance(current, Context) or current.is_over:
         raise LookupError("no message is being handled here")
-    return context
+    return current
 
 
 def current_session() -> Session:
-    """The session whose message is being handled here; see `current_context`."""
-    return current_context().session
+    """The session whose handler this is: of a message, of an event, or a function's.
 
-
-def call_in(context: Context, handler: Callable[..., Any], *arguments: object) -> Any:
-    """Call a handler, or take a step of it, with `context` as the current one."""
-    token = _context.set(context)
-    try:
-        return handler(*arguments)
-    finally:
-        _context.reset(token)
+    Raises `LookupError` outside of a session's handler, and when its message has been handled.
+    """
+    current = handled.get()
+    if isinstance(current, Session):
+        return current
+    if current is None or current.is_over:
+        raise LookupError("no session's handler runs here")
+    return current.session
 
 
 @final
 class Handling:
-    """An `async def` handler of one message: a coroutine, each step of which has its context.
+    """An `async def` handler of one message, to be run, and then `end(context, result)`."""
 
-    `end(context, result)` is called when it has ended, and gives what it then gives.
-    """
-
-    __slots__ = ("_coroutine", "_end", "context")
+    __slots__ = ("context", "coroutine", "end")
 
     def __init__(
         self,
         context: Context,
-        coroutine: Coroutine[Any, Any, object],
-        end: Callable[[Context, object], object],
+        coroutine: Steps,
+        end: Callable[[Context, object], None],
     ) -> None:
         self.context = context
-        self._coroutine = coroutine
-        self._end = end
+        self.coroutine = coroutine
+        self.end = end
 
-    def send(self, value: Any) -> Any:
-        """The next step; as a coroutine's."""
-        return self._step(self._coroutine.send, value)
 
-    def throw(self, error: BaseException) -> Any:
-        """The next step, which is an exception; as a coroutine's."""
-        return self._step(self._coroutine.throw, error)
+@final
+class Failed:
+    """A handler of one message has raised."""
 
-    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            return call_in(self.context, step, value)
-        except StopIteration as stop:
-            raise StopIteration(self._end(self.context, stop.value)) from None
-        except BaseException:
-            self.context.finish()
-            raise
+    __slots__ = ("context", "error")
 
-    def close(self) -> None:
-        """Give it up; as a coroutine's."""
-        self._coroutine.close()
+    def __init__(self, context: Context, error: Exception) -> None:
+        self.context = context
+        self.error = error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from ..sessions.session import Session
 from ..sessions.users import User
@@ -69,12 +69,15 @@ class Close:
 
 Effect: TypeAlias = Send | Broadcast | Join | Leave | Enter | Close
 
+_EFFECTS: Final = frozenset((Send, Broadcast, Join, Leave, Enter, Close))
+
 
 def are_effects(result: object) -> bool:
     """Whether a handler returned an effect, or a list of nothing but effects."""
-    if isinstance(result, list | tuple):
-        return bool(result) and all(isinstance(each, Effect) for each in result)
-    return isinstance(result, Effect)
+    kind = type(result)
+    if kind is list or kind is tuple:
+        return bool(result) and all(type(each) in _EFFECTS for each in cast(list[object], result))
+    return kind in _EFFECTS
 
 
 def carry_out(result: Any, context: Context) -> None:

@@ -27,11 +27,10 @@ from ..wire.handshake import Origins
 from ..wire.request import HeaderItems, MultiDict, Request
 from ..wire.states import State
 from ..wire.url import URL, websocket_url
-from .context import Context
 from .decisions import Accept, Decision, Reject
 from .handlers import Handler, check_arity, handler_name
 from .module import check_handshake_settings
-from .parsers import JsonParser
+from .parsers import JsonParser, RequestId
 
 JsonMode: TypeAlias = Literal["text", "binary"]
 
@@ -314,8 +313,7 @@ class FunctionModule:
         self.handler = handler
         self.origins = origins
         self.subprotocols = tuple(subprotocols)
-        self.current_handler = name or handler_name(handler)
-        self.current_context: Context | None = None
+        self.name = name or handler_name(handler)
         self.on_open_handler: Handler | None = None
         self.on_close_handler: Handler | None = None
         self.on_join_handler: Handler | None = None
@@ -348,7 +346,7 @@ class FunctionModule:
         return None
 
     def error_reply(
-        self, session: Session, error: Exception, context: Context | None
+        self, session: Session, error: Exception, request_id: RequestId | None
     ) -> object | None:
         return None
 

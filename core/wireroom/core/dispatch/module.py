@@ -27,7 +27,7 @@ from ..wire.framing import Message, Violation
 from ..wire.handshake import Origins, check_origins
 from ..wire.header_grammar import is_token
 from ..wire.request import Request
-from .context import Context, Handling, call_in
+from .context import Context, Failed, Handling, handled
 from .decisions import Accept
 from .effects import are_effects, carry_out
 from .handlers import (
@@ -64,8 +64,6 @@ class SessionModule(Protocol):
     path: str
     origins: Origins
     subprotocols: tuple[str, ...]
-    current_handler: str
-    current_context: Context | None
     on_open_handler: Handler | None
     on_close_handler: Handler | None
     on_join_handler: Handler | None
@@ -82,16 +80,19 @@ class SessionModule(Protocol):
     def deliverer(
         self, services: Mapping[Any, object]
     ) -> Callable[[Session, Message], object] | None:
-        """What handles a message; gives None, a reply, or a coroutine that gives one of them.
+        """What handles a message; gives None, a `Handling`, a `Failed` or a `Violation`.
 
         None if messages are read with `receive`, by a function or through a handle. `services`
         are those of the hub, by type. Raises `ConfigurationError` if one is missing.
         """
 
     def error_reply(
-        self, session: Session, error: Exception, context: Context | None
+        self, session: Session, error: Exception, request_id: RequestId | None
     ) -> object | None:
-        """What a peer is told when a handler failed, or None if that has to be a close code."""
+        """What a peer is told when a message's handler failed, or None if it is told nothing.
+
+        `request_id` is the request's that waits for an answer, if it was one.
+        """
 
     def handshake_handler(self) -> Handler | None:
         """What decides about a handshake, or None if every one is accepted."""
@@ -152,13 +153,22 @@ class _Bound:
                 f"nothing provides {getattr(service, '__name__', service)}: app.provide(...)",
             )
         self.services = [services[service] for _, service in command.dependencies]
-        asynchronous = inspect.iscoroutinefunction(self.handler)
-        self.call = wrap(self._call, middleware, asynchronous=asynchronous)
+        self.call: Handler = self._call
+        if middleware:
+            asynchronous = inspect.iscoroutinefunction(self.handler)
+            wrapped = wrap(
+                lambda context: self._call(context, context.data),
+                middleware,
+                asynchronous=asynchronous,
+            )
+            self.call = lambda context, data: wrapped(context)
+        elif self.decode is not None and not self.services:
+            self.call = self.handler
 
-    def _call(self, context: Context) -> Any:
+    def _call(self, context: Context, data: object) -> Any:
         if self.decode is None:
             return self.handler(context, *self.services)
-        return self.handler(context, context.data, *self.services)
+        return self.handler(context, data, *self.services)
 
 
 @final
@@ -194,8 +204,6 @@ class Module:
         self.subprotocols = tuple(subprotocols)
         self.kinds: Kinds = kinds
         self.parser = parser or JsonParser()
-        self.current_handler = ""
-        self.current_context: Context | None = None
         self.on_handshake_handler: Handler | None = None
         self.on_open_handler: Handler | None = None
         self.on_message_handler: Handler | None = None
@@ -445,7 +453,7 @@ class Module:
         self, services: Mapping[Any, object]
     ) -> Callable[[Session, Message], object] | None:
         kinds = self.kinds
-        deliver: Callable[[Session, Message], object] | None = self.on_message_handler
+        deliver: Callable[[Session, Message], object] | None = None
         if self._commands or self._default is not None:
             kinds = self.parser.kinds
             bound = {
@@ -453,17 +461,16 @@ class Module:
                 for name, command in self._commands.items()
             }
             default = self._default and _Bound(self._default, services, self._middleware)
-            deliver = _Dispatcher(self, bound, default).deliver
-        elif deliver is not None:
-            self.current_handler = handler_name(deliver)
+            deliver = _Dispatcher(self.parser, bound, default).deliver
+        elif self.on_message_handler is not None:
+            deliver = _Receiver(self.on_message_handler).deliver
         if deliver is None or kinds == "any":
             return deliver
         return _only(str, "text", deliver) if kinds == "text" else _only(bytes, "binary", deliver)
 
     def error_reply(
-        self, session: Session, error: Exception, context: Context | None
+        self, session: Session, error: Exception, request_id: RequestId | None
     ) -> object | None:
-        request_id = None if context is None or context.answered else context.request_id
         if self.on_error_handler is not None:
             reply: object = self.on_error_handler(session, error)
             if reply is not None:
@@ -475,19 +482,19 @@ class Module:
 class _Dispatcher:
     """One module's commands in one hub."""
 
-    __slots__ = ("_commands", "_default", "_module")
+    __slots__ = ("_commands", "_default", "_parse", "_parser")
 
-    def __init__(self, module: Module, commands: dict[str, _Bound], default: _Bound | None) -> None:
-        self._module = module
+    def __init__(self, parser: Parser, commands: dict[str, _Bound], default: _Bound | None) -> None:
+        self._parser = parser
+        self._parse = parser.parse
         self._commands = commands
         self._default = default
 
     def deliver(self, session: Session, message: Message) -> object:
         """One message to its command's handler."""
-        module = self._module
         request_id = None
         try:
-            parsed = module.parser.parse(message)
+            parsed = self._parse(message)
             request_id = parsed.request_id
             command = self._commands.get(parsed.command) or self._default
             if command is None:
@@ -495,38 +502,82 @@ class _Dispatcher:
                     session.stats.late_replies += 1
                     return None
                 raise BadMessage(
-                    "unknown_type", f"there is no type {parsed.command!r}", module.parser.key
+                    "unknown_type", f"there is no type {parsed.command!r}", self._parser.key
                 )
             if command.stages and session.stage not in command.stages:
                 raise BadMessage("wrong_stage", f"not while the session is {session.stage}")
             data = None if command.decode is None else command.decode(parsed.data)
-        except BadMessage as error:
+        except Exception as error:
+            return self._not_handled(session, message, request_id, error)
+        context = Context(session, parsed.command, request_id, data, message, command.where)
+        return _handle(context, command.call, context, data)
+
+    def _not_handled(
+        self, session: Session, message: Message, request_id: RequestId | None, error: Exception
+    ) -> Failed | None:
+        """A message has no command, or no valid data; or the parser has failed to say so."""
+        if isinstance(error, BadMessage):
             session.stats.bad_messages += 1
-            return ErrorReply(error.code, error.message, error.field, request_id)
-        module.current_handler = command.where
-        context = Context(session, parsed, data, message, command.where)
-        module.current_context = context
-        session.stats.contexts += 1
-        try:
-            result = call_in(context, command.call, context)
-        except BaseException:
-            context.finish()
-            raise
-        if isinstance(result, COROUTINE):
+            try:
+                session.send(ErrorReply(error.code, error.message, error.field, request_id))
+            except Exception as another:
+                error = another
+            else:
+                return None
+        where = handler_name(type(self._parser))
+        return Failed(Context(session, "", request_id, None, message, where), error)
+
+
+@final
+class _Receiver:
+    """One module's `on_message` in one hub."""
+
+    __slots__ = ("_handler", "_where")
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._where = handler_name(handler)
+
+    def deliver(self, session: Session, message: Message) -> object:
+        """One message to the handler."""
+        context = Context(session, "", None, message, message, self._where)
+        return _handle(context, self._handler, session, message)
+
+
+def _handle(context: Context, call: Handler, first: object, second: object) -> object:
+    """Call a message's handler. Gives None, a `Handling` to go on with, or a `Failed`."""
+    token = handled.set(context)
+    try:
+        result = call(first, second)
+        if type(result) is COROUTINE:
             return Handling(context, result, _end)
-        return _end(context, result)
+        _end(context, result)
+    except Exception as error:
+        return Failed(context, error)
+    except BaseException:  # an interrupt: not ours to keep
+        context.finish()
+        raise
+    finally:
+        handled.reset(token)
+    return None
 
 
-def _end(context: Context, result: object) -> object:
-    """The handler has ended: its context is over. Gives what is to be sent, or None."""
+def _end(context: Context, result: object) -> None:
+    """The handler has ended, and its context with it: carry out, or send, what it gave."""
     context.finish()
     if result is not None and are_effects(result):
         carry_out(result, context)
         result = None
-    if context.request_id is None or context.answered:
-        return result
-    context.answered = True
-    return _answer(context.request_id, result)
+    if context.request_id is not None and not context.answered:
+        context.answered = True
+        result = _answer(context.request_id, result)
+    if result is None:
+        return
+    session = context.session
+    if session.is_connected:
+        session.send(result)
+    else:
+        session.stats.dropped_messages_sent += 1
 
 
 def _answer(request_id: RequestId | None, result: object) -> object:

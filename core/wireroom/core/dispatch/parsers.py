@@ -310,7 +310,10 @@ class JsonParser(_ObjectParser):
         return msgspec.json
 
     def pack(self, data: Any) -> Message:
-        command = None if self.data_key is not None else self._tags.get(type(data))
+        kind = type(data)
+        if kind not in self._tags and kind is not Reply and kind is not ErrorReply:
+            return msgspec.json.encode(data).decode()
+        command = None if self.data_key is not None else self._tags.get(kind)
         if command is None:
             return msgspec.json.encode(self._fields(data)).decode()
         tag = msgspec.json.encode({self.key: command})[:-1]

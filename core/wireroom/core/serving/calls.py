@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, final
 
+from ..dispatch.context import Context, handled
 from ..dispatch.handlers import COROUTINE
 from ..events import HandlerFailed, Invoke, Resume
 from ..sessions.session import Session
@@ -43,24 +44,31 @@ class Calls:
         finished: Finish,
     ) -> None:
         """Call a handler, `def` or `async def`; `finished` gets what it gave or raised."""
+        token = handled.set(session)
         try:
             result = handler(*arguments)
         except Exception as error:
             finished(None, error)
             return
+        finally:
+            handled.reset(token)
         if isinstance(result, COROUTINE):
-            self.invoke(session, result, name, finished)
+            self.invoke(session, session, result, name, finished)
         else:
             finished(result, None)
 
     def invoke(
         self,
         session: Session | None,
+        current: Context | Session | None,
         coroutine: Steps,
         name: str,
         finished: Finish,
     ) -> None:
-        """Have the transport run a handler, for a session or (None) for the hub itself."""
+        """Have the transport run a handler, for a session or (None) for the hub itself.
+
+        `current` is what the handler is for; see `dispatch.context`.
+        """
 
         def ended(result: object, error: BaseException | None) -> None:
             if session is not None:
@@ -68,7 +76,7 @@ class Calls:
             finished(result, error)
 
         fd = 0 if session is None else session.fd
-        invocation = Invocation(coroutine, name=name, fd=fd, finished=ended)
+        invocation = Invocation(coroutine, name=name, fd=fd, current=current, finished=ended)
         if session is not None:
             if session.invocations is None:
                 session.invocations = []
@@ -122,22 +130,24 @@ class Calls:
             invocation.wait.remove_hook(invocation.hook)
             invocation.wait = invocation.hook = None
         self._turn.step = invocation
+        token = handled.set(invocation.current)
         try:
             if error is None:
                 yielded = invocation.coroutine.send(value)
             else:
                 yielded = invocation.coroutine.throw(error)
-        except StopIteration as stop:
-            self._turn.step = None
-            self._finish(invocation, stop.value, None)
-            return FINISHED
         except BaseException as raised:
             self._turn.step = None
+            handled.reset(token)
+            if isinstance(raised, StopIteration):
+                self._finish(invocation, raised.value, None)
+                return FINISHED
             self._finish(invocation, None, raised)
             if not isinstance(raised, Exception):
                 raise
             return FINISHED
         self._turn.step = None
+        handled.reset(token)
         if isinstance(yielded, Wait):
             self._park(invocation, yielded)
         return yielded

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, cast, final
 
-from ..dispatch.context import Context, Handling
-from ..dispatch.handlers import COROUTINE
+from ..dispatch.context import Context, Failed, Handling, handled
 from ..errors import SessionClosedError
 from ..sessions.session import Session
 from ..sessions.stats import Stats
@@ -51,13 +50,9 @@ class Messages:
                 elif session.busy or session.inbox or outbox.waiting > outbox.mark:
                     session.put_inbox(event)  # type: ignore[arg-type]  # a message
                 else:
-                    try:
-                        result = deliver(session, event)  # type: ignore[arg-type]  # a message
-                    except Exception as error:
-                        self._message_failed(session, error)
-                    else:
-                        if result is not None:
-                            self._handle_result(session, result)
+                    result = deliver(session, event)  # type: ignore[arg-type]  # a message
+                    if result is not None:
+                        self._take_result(session, result)
             self._stats.messages_received += received
             if session.inbox or outbox.waiting > outbox.mark:
                 session.maybe_pause()
@@ -76,34 +71,18 @@ class Messages:
         elif isinstance(event, CloseReceived | Violation):
             self._closing.take(session, event)
 
-    def _handle_result(self, session: Session, result: object) -> None:
-        """What a message's handler gave: a coroutine, a violation, or a reply."""
-        if isinstance(result, COROUTINE | Handling):
-            session.busy = True
-            context = result.context if isinstance(result, Handling) else None
-            name = session.module.current_handler if context is None else context.handler
-
-            def handled(reply: object, error: BaseException | None) -> None:
-                session.busy = False
-                if error is not None:
-                    if isinstance(error, Exception):
-                        self._failed(session, error, name, context)
-                elif reply is not None:
-                    self._handle_result(session, reply)
-                self.pump(session)
-
-            self._calls.invoke(session, result, name, handled)
-        elif isinstance(result, Violation):  # its place is here, before what came later
+    def _take_result(self, session: Session, result: object) -> None:
+        """What a message's handling gave: more to do, a failure, or a violation."""
+        kind = type(result)
+        if kind is Handling:
+            self._run(session, cast(Handling, result))
+        elif kind is Failed:
+            failed = cast(Failed, result)
+            self._failed(session, failed.context, failed.error)
+        else:  # a violation: its place is here, before what came later
             session.drop_inbox()
-            session.closing_event = result
+            session.closing_event = cast(Violation, result)
             self._closing.settle(session)
-        elif session.is_connected:
-            try:
-                session.send(result)
-            except Exception as error:
-                self._message_failed(session, error)
-        else:
-            self._stats.dropped_messages_sent += 1
 
     def pump(self, session: Session) -> None:
         """Go on with what waited for an earlier message."""
@@ -114,32 +93,45 @@ class Messages:
         while session.inbox and not session.busy and session.phase is State.OPEN:
             if outbox.waiting > outbox.mark:
                 return
-            try:
-                result = deliver(session, session.pop_inbox())
-            except Exception as error:
-                self._message_failed(session, error)
-            else:
-                if result is not None:
-                    self._handle_result(session, result)
+            result = deliver(session, session.pop_inbox())
+            if result is not None:
+                self._take_result(session, result)
         if not session.has_unhandled:
             self._closing.settle(session)
         session.maybe_resume()
 
-    def _message_failed(self, session: Session, error: Exception) -> None:
-        """The handler that was called last raised."""
-        module = session.module
-        self._failed(session, error, module.current_handler, module.current_context)
+    def _run(self, session: Session, handling: Handling) -> None:
+        """Have an `async def` handler run; later messages wait for its end."""
+        context = handling.context
+        session.busy = True
 
-    def _failed(
-        self, session: Session, error: Exception, name: str, context: Context | None
-    ) -> None:
+        def ended(result: object, error: BaseException | None) -> None:
+            session.busy = False
+            try:
+                if error is not None:
+                    raise error
+                handling.end(context, result)
+            except Exception as failure:
+                self._failed(session, context, failure)
+            except BaseException:  # a cancellation, which is nobody's failure
+                context.finish()
+            self.pump(session)
+
+        self._calls.invoke(session, context, handling.coroutine, context.handler, ended)
+
+    def _failed(self, session: Session, context: Context, error: Exception) -> None:
         """A handler raised: report it, tell the peer, go on."""
+        context.finish()
         if isinstance(error, SessionClosedError) and not session.is_connected:
             return
-        self._calls.report(session, name, error)
+        self._calls.report(session, context.handler, error)
+        request_id = None if context.answered else context.request_id
+        token = handled.set(session)
         try:
-            reply = session.module.error_reply(session, error, context)
+            reply = session.module.error_reply(session, error, request_id)
             if reply is not None and session.is_connected:
                 session.send(reply)
         except Exception as another:
-            self._calls.report(session, name, another)
+            self._calls.report(session, context.handler, another)
+        finally:
+            handled.reset(token)

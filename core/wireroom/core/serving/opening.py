@@ -193,7 +193,7 @@ class Opening:
             def ended(result: object, error: BaseException | None) -> None:
                 self._function_ended(session, module, error)
 
-            self._calls.call(session, module.handler, (websocket,), module.current_handler, ended)
+            self._calls.call(session, module.handler, (websocket,), module.name, ended)
         elif (handler := module.handshake_handler()) is None:
             self.decide(session, Accept())
         else:
@@ -346,7 +346,7 @@ class Opening:
         """A function handler returned or raised; the connection ends with it."""
         gone = session.phase in (State.ENDING, State.CLOSED, State.CLOSING)
         if isinstance(error, Exception) and not (gone and isinstance(error, SessionClosedError)):
-            self._calls.report(session, module.current_handler, error)
+            self._calls.report(session, module.name, error)
         session.busy = False
         session.drop_inbox()
         if session.phase is State.REQUEST:
