@@ -570,7 +570,7 @@ def test_a_cancellation_that_nobody_asked_for_is_logged(
 def test_an_existing_socket_and_ipv6(run: RunLoop) -> None:
     async def main() -> None:
         listening = socket.create_server(("::1", 0), family=socket.AF_INET6)
-        async with Server(make_app(), sock=listening) as server:
+        async with Server(make_app(), sockets=[listening]) as server:
             port = listening.getsockname()[1]
             async with connect(f"ws://[::1]:{port}/inline", proxy=None) as ws:
                 (session,) = server.hub.sessions()
@@ -585,7 +585,7 @@ def test_a_port_in_use_is_an_error_that_names_the_setting(run: RunLoop) -> None:
     async def main() -> None:
         async with Server(make_app(), port=0) as server:
             taken = server.addresses[0][1]
-            with pytest.raises(ConfigurationError, match=f"host, port: .*127.0.0.1:{taken}"):
+            with pytest.raises(ConfigurationError, match=f"port: {taken} is in use on 127.0.0.1"):
                 await Server(make_app(), port=taken).start()
 
     run(main())

@@ -173,3 +173,27 @@ def test_shutting_down_twice_changes_nothing() -> None:
     simulation.advance(CLOSE_TIMEOUT_S)
     assert peer.lost
     assert simulation.hub.next_timeout() is None
+
+
+def test_sessions_are_told_evenly_over_the_time_given() -> None:
+    app = App()
+
+    @app.module("/").on_message
+    def echo(session: Session, message: str | bytes) -> str | bytes:
+        return message
+
+    simulation = Simulation(app)
+    peers = [simulation.open("/") for _ in range(20)]
+    simulation.hub.shutdown(now=simulation.now, code=1012, spread_s=1.0)
+    simulation.settle()
+    told = [sum(peer.close_frame is not None for peer in peers)]
+    for _ in range(9):
+        peers[-1].send("still served")
+        simulation.advance(0.1)
+        told.append(sum(peer.close_frame is not None for peer in peers))
+    assert told == list(range(2, 21, 2))
+    assert {peer.close_code() for peer in peers} == {1012}
+    assert peers[-1].messages == ["still served"] * 9
+    with pytest.raises(IdsExhaustedError):
+        simulation.connect()
+    assert simulation.hub.next_timeout() is None

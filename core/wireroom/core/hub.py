@@ -23,7 +23,7 @@ from .serving.calls import Calls
 from .serving.closing import ABNORMAL, Closing
 from .serving.messages import Messages
 from .serving.opening import Opening
-from .serving.recurring import Pages, Periodic
+from .serving.recurring import Farewell, Pages, Periodic
 from .serving.timeouts import Timeouts
 from .sessions.ids import new_fds
 from .sessions.registry import Registry
@@ -34,7 +34,7 @@ from .sessions.users import User, UserId, Users
 from .turn import ForeignWait, Invocation, Sleep, Turn
 from .wire.close_codes import CloseCode
 from .wire.http_head import RequestReader
-from .wire.request import Address, Response
+from .wire.request import Address, Certificate, Response
 from .wire.states import Input, State
 
 S = TypeVar("S")
@@ -191,8 +191,16 @@ class Hub:
 
     # -- inputs: connections ------------------------------------------------------------------
 
-    def connect(self, address: Address, *, now: float, secure: bool = False) -> int:
-        """A peer has connected (over TLS if `secure`). Gives its fd.
+    def connect(
+        self,
+        address: Address,
+        *,
+        now: float,
+        secure: bool = False,
+        client_certificate: Certificate | None = None,
+    ) -> int:
+        """A peer has connected (over TLS if `secure`, where it may have shown a certificate, as
+        `ssl.SSLSocket.getpeercert` gives it). Gives its fd.
 
         Raises `IdsExhaustedError`, with the response to write, if no more are taken.
         """
@@ -217,6 +225,7 @@ class Hub:
             generation=self._registry.generation,
             address=address,
             secure=secure,
+            client_certificate=client_certificate,
             limits=self.limits,
             turn=self._turn,
             stats=self._stats,
@@ -329,7 +338,7 @@ class Hub:
                 key.happen()
             elif isinstance(key, Session):
                 self._timeouts.check(key)
-            elif isinstance(key, Pages):
+            elif isinstance(key, Pages | Farewell):
                 key.send()
             elif isinstance(key, Periodic) and not self.is_shutting_down:
                 key.run()
@@ -357,18 +366,19 @@ class Hub:
         now: float,
         code: int = CloseCode.GOING_AWAY,
         reason: str = "the server is shutting down",
+        spread_s: float = 0.0,
     ) -> None:
         """Take no more connections, and close those that there are (RFC 6455 section 7.4.1).
 
-        Sessions get a Close with `code` and have until the close deadline; requests that are
-        being decided get 503.
+        Sessions get a Close with `code`, evenly spread over `spread_s` seconds, so that their
+        clients do not all come back at once, and have until the close deadline; requests that
+        are being decided get 503.
         """
         self._turn.now = now
         self.is_shutting_down = True
+        Farewell(self.sessions(), int(code), reason, spread_s, self._turn).send()
         for session in self._registry:
-            if session.phase is State.OPEN:
-                session.start_closing(code, reason)
-            elif session.phase is State.REQUEST:
+            if session.phase is State.REQUEST:
                 self._opening.respond(
                     session, session.handshake, Response(503, reason + "\n"), close=True
                 )

@@ -13,36 +13,36 @@ while the socket accepts them. It knows no rule of the protocol.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import signal
 import socket
 import ssl
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, cast, final
+from typing import Any, Final, Self, TypeVar, Unpack, cast, final
 
 from wireroom.core import (
-    FINISHED,
     App,
-    Cancel,
     ConfigurationError,
-    Disconnect,
-    HandlerFailed,
     Hub,
     IdsExhaustedError,
     Invocation,
-    Invoke,
     LocalProtocolError,
-    Output,
-    PauseReading,
-    RequestAnswered,
-    Resume,
-    ResumeReading,
-    SessionClosed,
-    SessionOpened,
-    ShutdownWrite,
     Wait,
 )
+
+from .drain import Drain, Drive, ShutdownReport
+from .listening import (
+    BACKLOG,
+    SocketOptions,
+    close_listeners,
+    format_address,
+    open_listeners,
+    peer_address,
+)
+
+T = TypeVar("T")
 
 logger: Final = logging.getLogger("wireroom.asyncio")
 
@@ -52,16 +52,17 @@ _REFUSAL_LINGER_S: Final = 1.0  # for a refused peer to ask, and to read its 503
 
 @final
 class _Connection(asyncio.BufferedProtocol):
-    """One socket: asyncio's callbacks become inputs of the hub.
+    """One socket: asyncio's callbacks become inputs of the hub, and its outputs are carried out.
 
     All connections of a server are read into one buffer, since the hub has taken what it needs
     when `buffer_updated` returns. A `Protocol` would cost an allocation of 256 KiB a read.
     """
 
-    __slots__ = ("_refusal", "_secure", "_server", "accepts", "fd", "transport")
+    __slots__ = ("_received", "_refusal", "_secure", "_server", "accepts", "fd", "transport")
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, received: bytes = b"") -> None:
         self._server = server
+        self._received = received  # by who had the socket before
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self.fd = 0  # none
         self._secure = False  # whether this is TLS
@@ -79,9 +80,10 @@ class _Connection(asyncio.BufferedProtocol):
         server.sockets.add(self)
         try:
             self.fd = server.hub.connect(
-                _address(transport.get_extra_info("peername")),
+                peer_address(transport.get_extra_info("peername")),
                 now=server.time(),
                 secure=self._secure,
+                client_certificate=transport.get_extra_info("peercert"),
             )
         except IdsExhaustedError as error:
             logger.warning("connection refused: %s", error)
@@ -89,6 +91,9 @@ class _Connection(asyncio.BufferedProtocol):
             server.loop.call_later(_REFUSAL_LINGER_S, transport.close)
             return
         server.remember(self)
+        if self._received:
+            server.hub.receive_data(self.fd, self._received, now=server.now)
+            self._received = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._server.buffer
@@ -144,51 +149,39 @@ class _Connection(asyncio.BufferedProtocol):
             self._server.schedule_drain()
 
     def write(self) -> None:
-        """Take what the hub has for this connection, and write it at once."""
+        """Take what the hub has for this connection, if the socket accepts it, and write it."""
+        if not self.accepts:
+            return
         buffers = self._server.hub.data_to_send(self.fd)
         if buffers:
             self.transport.write(buffers[0] if len(buffers) == 1 else b"".join(buffers))
 
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
 
-@final
-class _Drive:
-    """Runs one `async` handler in a task: steps it in the hub, and waits as it waits."""
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()
 
-    __slots__ = ("_invocation", "_server")
+    def shutdown_write(self) -> None:
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
-    def __init__(self, server: Server, invocation: Invocation) -> None:
-        self._server = server
-        self._invocation = invocation
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        server = self._server
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                yielded = server.hub.resume(self._invocation, error, now=server.time(), value=value)
-            except asyncio.CancelledError as cancellation:
-                server.cancelled(self._invocation, cancellation)
-                raise
-            server.schedule_drain()
-            if yielded is FINISHED:
-                return
-            value = error = None
-            try:
-                if isinstance(yielded, Wait):
-                    yield from server.park(self._invocation)
-                else:
-                    value = yield yielded
-            except BaseException as raised:  # a cancellation too: the handler has to see it
-                error = raised
+    def disconnect(self, *, abort: bool) -> None:
+        if abort:
+            self.transport.abort()
+        else:
+            self.transport.close()
 
 
 @final
-class Server:
-    """An app on a listening socket, in a running loop; an async context manager.
+class Server(Drain[_Connection]):
+    """An app on listening sockets, in a running loop; an async context manager.
 
-    Listens on `host` and `port` (0: any free one; see `addresses`) or on `sock`, with TLS if
-    `ssl` is given. On leaving, sessions are closed with 1001 and have `grace_s` seconds.
+    Where it listens (`host`, `port`, `unix`, `sockets` …) is told as `listening.ListenOptions` says,
+    with TLS if `ssl` is given. On leaving, sessions are closed with `close_code` (1001 or 1012), spread
+    over `spread_s` seconds, and then have `grace_s` seconds.
     Raises `ConfigurationError` for an app or an address that cannot work.
     """
 
@@ -198,39 +191,42 @@ class Server:
         host: str | None = "127.0.0.1",
         port: int = 8301,
         *,
-        sock: socket.socket | None = None,
         ssl: ssl.SSLContext | None = None,
-        backlog: int = 1024,
-        reuse_port: bool = False,
         grace_s: float = 5.0,
+        spread_s: float = 0.0,
+        close_code: int = 1001,
+        **listen: Unpack[SocketOptions],
     ) -> None:
-        if grace_s < 0:
-            raise ConfigurationError("grace_s", f"must not be negative, not {grace_s!r}")
-        self.hub = Hub(app, wake=self._woken, foreign_wait=self._foreign_wait)
-        self.connections: dict[int, _Connection] = {}  # by fd
-        self.sockets: set[_Connection] = set()  # those, and the refused
+        super().__init__(
+            app,
+            logger,
+            wake=self._woken,
+            foreign_wait=self._foreign_wait,
+            grace_s=grace_s,
+            spread_s=spread_s,
+            close_code=close_code,
+        )
+        self.sockets: set[_Connection] = set()  # all connections, and the refused
         self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
         self.now = 0.0  # of the loop turn's first input, which is good enough for the others
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self._host = host
         self._port = port
-        self._sock = sock
+        self._listen = listen
         self._ssl = ssl
-        self._backlog = backlog
-        self._reuse_port = reuse_port
-        self._grace_s = grace_s
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
         self._tasks: dict[Invocation, asyncio.Task[None]] = {}
         self._parked: dict[Invocation, asyncio.Future[None]] = {}
         self.drain_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
+        self._report: ShutdownReport | None = None
         self._quiet = asyncio.Event()  # set while there is no connection and no handler
         self._quiet.set()
         self._stop = asyncio.Event()
         self._stopped_now = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop
-        self.time: Callable[[], float]
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -241,22 +237,18 @@ class Server:
             raise LocalProtocolError("a Server is started once; make another")
         self._started = True
         self.loop = asyncio.get_running_loop()
-        self.time = self.loop.time
         self.hub.start(now=self.time())
-        where: dict[str, Any] = {"sock": self._sock}
-        if self._sock is None:
-            where = {"host": self._host, "port": self._port}
-            where["reuse_port"] = self._reuse_port or None
-        if self._ssl is not None:
-            where["ssl_handshake_timeout"] = self.hub.limits.head_timeout_s
-        try:
-            self._listener = await self.loop.create_server(
-                lambda: _Connection(self), ssl=self._ssl, backlog=self._backlog, **where
+        self._listeners = open_listeners(host=self._host, port=self._port, **self._listen)
+        timeout = None if self._ssl is None else self.hub.limits.head_timeout_s
+        for listener in self._listeners:
+            server = await self.loop.create_server(
+                lambda: _Connection(self),
+                sock=listener,
+                ssl=self._ssl,
+                ssl_handshake_timeout=timeout,
+                backlog=self._listen.get("backlog", BACKLOG),
             )
-        except (OSError, OverflowError, ValueError) as error:
-            raise ConfigurationError(
-                "host, port", f"cannot listen on {self._host}:{self._port}: {error}"
-            ) from error
+            self._servers.append(server)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -273,9 +265,32 @@ class Server:
     @property
     def addresses(self) -> Sequence[Any]:
         """Where it listens, as `socket.getsockname()` gives it."""
-        if self._listener is None:
-            return ()
-        return [each.getsockname() for each in self._listener.sockets]
+        return [each.getsockname() for each in self._listeners]
+
+    async def adopt(
+        self,
+        sock: socket.socket,
+        received: bytes = b"",
+        *,
+        ssl: ssl.SSLContext | None = None,
+    ) -> None:
+        """Serve a connected socket that another server has accepted, and may have `received` bytes
+        from: the head of a request (`request_head`) and what came after it."""
+        sock.setblocking(False)
+        await self.loop.connect_accepted_socket(lambda: _Connection(self, received), sock, ssl=ssl)
+
+    async def call(self, function: Callable[[Hub], T]) -> T:
+        """Call `function(hub)` as an input of the hub, from any task of any loop, and give what it
+        gives; what it sends is sent at once. From another thread, see `call_from_thread`."""
+        if asyncio.get_running_loop() is not self.loop:
+            return await asyncio.wrap_future(self.call_from_thread(function))
+        self.schedule_drain()
+        self.hub.woken(now=self.now)
+        return function(self.hub)
+
+    def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
+        """Have `function(hub)` called in the server's loop, from any thread."""
+        return asyncio.run_coroutine_threadsafe(self.call(function), self.loop)
 
     def stop(self) -> None:
         """Make `serve_forever` return; said twice, end now, without waiting for anybody."""
@@ -287,32 +302,30 @@ class Server:
         """Wait until `stop` is called, or this is cancelled."""
         await self._stop.wait()
 
-    async def close(self) -> None:
-        """Close every session with 1001, wait at most `grace_s`, and abort the rest."""
-        if self._listener is None:
-            return
-        listener, self._listener = self._listener, None
-        listener.close()
-        self.hub.shutdown(now=self.time())
-        self._drain()
-        if not await self._wait_quiet(self._grace_s):
-            logger.warning(
-                "aborting %d connections and %d handlers after %g s",
-                len(self.connections),
-                len(self._tasks),
-                self._grace_s,
-            )
-            for task in list(self._tasks.values()):
-                task.cancel()
-            for connection in list(self.connections.values()):
-                connection.transport.abort()
-            if not await self._wait_quiet(1.0):
-                logger.error("handlers that do not end: %s", list(self._tasks))
+    async def close(self) -> ShutdownReport:
+        """Close every session, wait for them and their handlers, and abort the rest."""
+        if self._report is None:
+            self._report = await self._close()
+        return self._report
+
+    async def _close(self) -> ShutdownReport:
+        for server in self._servers:
+            server.close()
+        close_listeners(self._listeners)
+        self._listeners = []
+        if not self._servers:
+            return self.report()
+        self.begin_shutdown()
+        self.drain()
+        if not await self._wait_quiet(self.spread_s + self.grace_s):
+            self.abort_rest()
+            await self._wait_quiet(1.0)
         for connection in list(self.sockets):  # refused ones that linger
             connection.transport.abort()
         if self._timer is not None:
             self._timer.cancel()
-        self._drain()
+        self.drain()
+        return self.report()
 
     async def wait_idle(self) -> None:
         """Wait until there is no connection and no handler."""
@@ -341,10 +354,13 @@ class Server:
         self.schedule_drain()
 
     def _check_quiet(self) -> None:
-        if not self.connections and not self._tasks:
+        if self.is_quiet:
             self._quiet.set()
 
     # -- draining the hub ---------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self.loop.time()
 
     def _woken(self) -> None:
         """Application code acts between two inputs of ours."""
@@ -355,24 +371,15 @@ class Server:
         """Drain at the end of this loop turn."""
         if not self.drain_scheduled:
             self.drain_scheduled = True
-            self.now = self.time()
-            self.loop.call_soon(self._drain)
+            self.now = self.loop.time()
+            self.loop.call_soon(self._drain_once)
 
-    def _drain(self) -> None:
+    def _drain_once(self) -> None:
         self.drain_scheduled = False
-        hub = self.hub
-        connections = self.connections
-        for fd in hub.fds_to_send():
-            connection = connections.get(fd)
-            if connection is not None and connection.accepts:
-                connection.write()
-        while (output := hub.next_output()) is not None:
-            self._carry_out(output)
-        self._arm()
+        self.drain()
 
-    def _arm(self) -> None:
+    def arm(self, when: float | None) -> None:
         """One timer; one that is early costs a look, so it is moved only to be earlier."""
-        when = self.hub.next_timeout()
         if when is None:
             return
         if self._timer is not None:
@@ -388,64 +395,16 @@ class Server:
         self.hub.handle_timeout(now=self.time())
         self.schedule_drain()
 
-    def _carry_out(self, output: Output) -> None:
-        match output:
-            case Resume():
-                self._unpark(output.invocation)
-            case Invoke():
-                self._start(output.invocation)
-            case Cancel():
-                if (task := self._tasks.get(output.invocation)) is not None:
-                    task.cancel()
-            case HandlerFailed():
-                logger.error(
-                    "handler %s failed (fd %d)", output.handler, output.fd, exc_info=output.error
-                )
-            case SessionOpened():
-                logger.debug("fd %d opened %s", output.fd, output.path)
-            case SessionClosed():
-                logger.debug("fd %d closed: %d %s", output.fd, output.code, output.reason)
-            case RequestAnswered():
-                logger.debug(
-                    "fd %d %s %s: %d", output.fd, output.method, output.target, output.status
-                )
-            case Disconnect() | ShutdownWrite() | PauseReading() | ResumeReading():
-                if (connection := self.connections.get(output.fd)) is not None:
-                    self._carry_out_on(connection, output)
-
-    def _carry_out_on(
-        self,
-        connection: _Connection,
-        output: Disconnect | ShutdownWrite | PauseReading | ResumeReading,
-    ) -> None:
-        transport = connection.transport
-        match output:
-            case Disconnect():
-                logger.debug("fd %d disconnected: %s", output.fd, output.why)
-                if output.abort:
-                    transport.abort()
-                else:
-                    transport.close()
-            case ShutdownWrite():
-                if transport.can_write_eof():
-                    transport.write_eof()
-                else:
-                    transport.close()
-            case PauseReading():
-                transport.pause_reading()
-            case ResumeReading():
-                transport.resume_reading()
-                self.hub.receive_data(output.fd, b"", now=self.time())
-
     # -- handlers -----------------------------------------------------------------------------
 
-    def _start(self, invocation: Invocation) -> None:
+    def start_handler(self, invocation: Invocation) -> None:
         task = self.loop.create_task(self._drive(invocation), name=invocation.name)
         self._tasks[invocation] = task
         self._quiet.clear()
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.pop(invocation, None)
+            self.ended(invocation)
             self._check_quiet()
             if not task.cancelled() and (error := task.exception()) is not None:
                 logger.error("the task of %r failed", invocation, exc_info=error)
@@ -453,29 +412,23 @@ class Server:
         task.add_done_callback(ended)
 
     async def _drive(self, invocation: Invocation) -> None:
-        await _Drive(self, invocation)
+        await Drive(self, invocation)
 
-    def cancelled(self, invocation: Invocation, error: asyncio.CancelledError) -> None:
-        """A handler has ended with a cancellation; say so, if nobody has asked for it."""
-        self.schedule_drain()
+    def cancel_handler(self, invocation: Invocation) -> None:
+        self._tasks[invocation].cancel()
+
+    def cancelled(self, invocation: Invocation, error: BaseException) -> None:
         task = self._tasks.get(invocation)
-        if task is not None and not task.cancelling():
-            logger.error(
-                "handler %s ended because something it awaited was cancelled (fd %d)",
-                invocation.name,
-                invocation.fd,
-                exc_info=error,
-            )
+        self.interrupted(invocation, error, wanted=task is None or bool(task.cancelling()))
 
     def park(self, invocation: Invocation) -> Generator[Any, Any, None]:
-        """Wait, in the handler's task, for its `Resume`."""
         future = self._parked[invocation] = self.loop.create_future()
         try:
             yield from future
         finally:
             del self._parked[invocation]
 
-    def _unpark(self, invocation: Invocation) -> None:
+    def resume_handler(self, invocation: Invocation) -> None:
         future = self._parked.get(invocation)
         if future is not None and not future.done():
             future.set_result(None)
@@ -500,15 +453,15 @@ async def serve(
     host: str | None = "127.0.0.1",
     port: int = 8301,
     *,
-    sock: socket.socket | None = None,
     ssl: ssl.SSLContext | None = None,
-    backlog: int = 1024,
-    reuse_port: bool = False,
     grace_s: float = 5.0,
+    spread_s: float = 0.0,
+    close_code: int = 1001,
     handle_signals: bool = True,
     on_ready: Callable[[Server], object] | None = None,
-) -> None:
-    """Serve until SIGINT or SIGTERM (or cancellation): then 1001 for every session, and at most
+    **listen: Unpack[SocketOptions],
+) -> ShutdownReport:
+    """Serve until SIGINT or SIGTERM (or cancellation): then a Close for every session, and at most
     `grace_s` seconds. A second signal ends it at once. `on_ready` is called when it listens.
 
     For the other parameters and what is raised, see `Server`.
@@ -517,21 +470,21 @@ async def serve(
         app,
         host,
         port,
-        sock=sock,
         ssl=ssl,
-        backlog=backlog,
-        reuse_port=reuse_port,
         grace_s=grace_s,
+        spread_s=spread_s,
+        close_code=close_code,
+        **listen,
     )
     async with server:
-        logger.info("listening on %s", ", ".join(map(str, server.addresses)))
+        logger.info("listening on %s", ", ".join(map(format_address, server.addresses)))
         remove = _handle_signals(server) if handle_signals else None
         try:
             if on_ready is not None:
                 on_ready(server)
             await server.serve_forever()
             logger.info("stopping: %d connections", len(server.connections))
-            await server.close()
+            return await server.close()
         finally:
             if remove is not None:
                 remove()
@@ -544,7 +497,7 @@ def run(
     *,
     uvloop: bool = False,
     **options: Any,
-) -> None:
+) -> ShutdownReport:
     """`serve` in a loop of its own, uvloop's if asked for (`pip install wireroom[uvloop]`)."""
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if uvloop:
@@ -554,7 +507,7 @@ def run(
             raise ConfigurationError("uvloop", "is not installed: wireroom[uvloop]") from error
         loop_factory = new_event_loop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(app, host, port, **options))
+        return runner.run(serve(app, host, port, **options))
 
 
 def _handle_signals(server: Server) -> Callable[[], None]:
@@ -579,10 +532,3 @@ def _set_no_delay(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _address(peername: Any) -> tuple[str, int] | str | None:
-    """A peer's address without IPv6's flow and scope."""
-    if isinstance(peername, tuple):
-        return str(peername[0]), int(peername[1])
-    return peername if isinstance(peername, str) else None

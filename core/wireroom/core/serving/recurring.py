@@ -1,10 +1,12 @@
-"""What happens by the clock alone: periodic handlers, and broadcasts a page at a time. Pure."""
+"""What happens by the clock alone: periodic handlers, broadcasts a page at a time, and the end of
+a server a batch at a time. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import islice
-from typing import Protocol, final
+from math import ceil
+from typing import Final, Protocol, final
 
 from ..dispatch.handlers import Handler, handler_name
 from ..sessions.sending import send_to_all
@@ -13,6 +15,8 @@ from ..sessions.stats import Stats
 from ..turn import Turn
 from ..wire.framing import Message
 from .calls import Calls
+
+_FAREWELL_INTERVAL_S: Final = 0.1  # between two batches of sessions that are told
 
 
 class PeriodicHost(Protocol):
@@ -81,3 +85,28 @@ class Pages:
         send_to_all(page, self._message, (), self._turn, self._stats)
         if len(page) == self._page:
             self._turn.deadlines.set(self, self._turn.now)
+
+
+@final
+class Farewell:
+    """Sessions that are to be closed, evenly spread over some seconds."""
+
+    __slots__ = ("_batch", "_code", "_left", "_reason", "_sessions", "_turn")
+
+    def __init__(
+        self, sessions: Collection[Session], code: int, reason: str, spread_s: float, turn: Turn
+    ) -> None:
+        self._sessions = iter(sessions)
+        self._left = len(sessions)
+        self._batch = max(1, ceil(len(sessions) / max(1.0, spread_s / _FAREWELL_INTERVAL_S)))
+        self._code = code
+        self._reason = reason
+        self._turn = turn
+
+    def send(self) -> None:
+        """Close the next batch, and ask for another call if there are more."""
+        for session in islice(self._sessions, self._batch):
+            session.close(self._code, self._reason)
+        self._left -= self._batch
+        if self._left > 0:
+            self._turn.deadlines.set(self, self._turn.now + _FAREWELL_INTERVAL_S)

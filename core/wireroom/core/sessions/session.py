@@ -20,7 +20,8 @@ from ..wire.close_codes import REASON_BYTES_MAX, CloseCode, may_be_sent
 from ..wire.framing import CloseReceived, Framing, Message, Violation
 from ..wire.handshake import Upgrade
 from ..wire.http_head import RequestReader
-from ..wire.request import Address, Request
+from ..wire.proxied import Proxied
+from ..wire.request import Address, Certificate, Request
 from ..wire.states import Input, State, next_state
 from .outbox import Outbox
 from .rooms import Namespace, Room
@@ -102,6 +103,7 @@ class Session:
         "address",
         "answered",
         "busy",
+        "client_certificate",
         "closing_event",
         "close_by",
         "close_code",
@@ -127,6 +129,7 @@ class Session:
         "reads_inbox",
         "phase",
         "phase_at",
+        "proxied",
         "pinged_at",
         "reader",
         "received",
@@ -151,6 +154,7 @@ class Session:
         generation: int,
         address: Address,
         secure: bool,
+        client_certificate: Certificate | None,
         limits: Limits,
         turn: Turn,
         stats: Stats,
@@ -163,12 +167,14 @@ class Session:
         self.generation = generation
         self.address = address
         self.secure = secure
+        self.client_certificate = client_certificate
         self.limits = limits
         self.turn = turn
         self.stats = stats
         # the wire
         self.phase = State.HEAD
         self.reader: RequestReader | None = RequestReader(limits)
+        self.proxied: Proxied | None = None  # while requests are read, if proxies are trusted
         self._request: Request | None = None
         self.upgrade: Upgrade | None = None
         self.framing: Framing | None = None

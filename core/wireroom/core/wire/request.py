@@ -13,6 +13,7 @@ from ..errors import LocalProtocolError, RemoteProtocolError
 from .header_grammar import is_field_value, is_token
 
 Address: TypeAlias = tuple[str, int] | str | None
+Certificate: TypeAlias = Mapping[str, Any]
 """A peer's address: host and port, the path of a Unix socket, or None where there is none."""
 
 HeaderItems: TypeAlias = Mapping[str, str] | list[tuple[str, str]] | tuple[tuple[str, str], ...]
@@ -62,7 +63,8 @@ class Request:
     """One request head. `path` is percent-decoded, `raw_path` is as it was sent.
 
     `path_params` is filled in by routing. `client` is the peer's address as the transport gave
-    it, `secure` says whether the transport used TLS.
+    it, `secure` says whether the transport used TLS, and `client_certificate` is what the client
+    has shown there, as `ssl.SSLSocket.getpeercert` gives it, or None.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Request:
         self.raw_path, self.query_string = _split_target(target)
         self.path = _decode_path(self.raw_path)
         self.path_params: dict[str, Any] = {}
+        self.client_certificate: Certificate | None = None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"

@@ -1,0 +1,292 @@
+"""What all transports have in common: taking from the hub what it has to say, and doing it.
+
+A transport derives its server from `Drain`, gives the hub its inputs, and calls `drain` after them.
+What differs (how a socket is written, a handler run, a timer set) are the abstract methods and
+those of `Connection`. Nothing here knows a rule of the protocol, or a kind of loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from typing import Any, Generic, Protocol, TypeVar, final
+
+from wireroom.core import (
+    FINISHED,
+    App,
+    Cancel,
+    ConfigurationError,
+    Disconnect,
+    HandlerFailed,
+    Hub,
+    Invocation,
+    Invoke,
+    Output,
+    PauseReading,
+    RequestAnswered,
+    Resume,
+    ResumeReading,
+    SessionClosed,
+    SessionOpened,
+    ShutdownWrite,
+    Wait,
+)
+
+
+class Connection(Protocol):
+    """A socket, or what stands for one, as the drain uses it."""
+
+    def write(self) -> None:
+        """The hub has bytes: take them with `data_to_send`, if the socket accepts bytes now."""
+
+    def pause_reading(self) -> None:
+        """Read nothing until `resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Read again."""
+
+    def shutdown_write(self) -> None:
+        """Send no more once what was taken is sent, and read on; or close, where that cannot be."""
+
+    def disconnect(self, *, abort: bool) -> None:
+        """Close: at once, or when what was taken is sent. Then say `connection_lost`."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """How a server ended. `closed` sessions got a Close and ended in time, `aborted` connections
+    and `cancelled` handlers did not, `unfinished` handlers have ignored even their cancellation;
+    `dropped_messages` were in the outboxes of those that were given up."""
+
+    closed: int
+    aborted: int
+    cancelled: int
+    unfinished: int
+    dropped_messages: int
+
+
+class Drain(ABC, Generic[C]):
+    """A hub and the connections that a transport has for it, by fd.
+
+    Raises `ConfigurationError` for an app or a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        logger: logging.Logger,
+        *,
+        wake: Callable[[], None],
+        foreign_wait: Callable[[Wait], Generator[Any, Any, None]],
+        grace_s: float,
+        spread_s: float,
+        close_code: int,
+    ) -> None:
+        for name, seconds in (("grace_s", grace_s), ("spread_s", spread_s)):
+            if not seconds >= 0:
+                raise ConfigurationError(name, f"must not be negative, not {seconds!r}")
+        if close_code not in (1001, 1012):
+            raise ConfigurationError(
+                "close_code", f"must be 1001 (going away) or 1012 (restart), not {close_code!r}"
+            )
+        self.hub = Hub(app, wake=wake, foreign_wait=foreign_wait)
+        self.logger = logger
+        self.connections: dict[int, C] = {}
+        self.handlers: set[Invocation] = set()  # under way
+        self.grace_s = grace_s
+        self.spread_s = spread_s
+        self.close_code = close_code
+        self._open_at_shutdown = 0
+        self._dropped_before = 0
+        self._aborted = 0
+        self._cancelled = 0
+
+    # -- what a transport does ----------------------------------------------------------------
+
+    @abstractmethod
+    def time(self) -> float:
+        """The clock of the hub's inputs, in seconds."""
+
+    @abstractmethod
+    def arm(self, when: float | None) -> None:
+        """Call `handle_timeout` at this time, not much later; earlier is no harm."""
+
+    @abstractmethod
+    def start_handler(self, invocation: Invocation) -> None:
+        """Run a handler to its end; then call `ended`."""
+
+    @abstractmethod
+    def resume_handler(self, invocation: Invocation) -> None:
+        """What a handler waits for has happened."""
+
+    @abstractmethod
+    def cancel_handler(self, invocation: Invocation) -> None:
+        """A handler has to end now."""
+
+    # -- draining the hub ---------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take everything the hub has to say, and see to the timer."""
+        hub = self.hub
+        connections = self.connections
+        for fd in hub.fds_to_send():
+            connection = connections.get(fd)
+            if connection is not None:
+                connection.write()
+        while (output := hub.next_output()) is not None:
+            self._carry_out(output)
+        self.arm(hub.next_timeout())
+
+    def _carry_out(self, output: Output) -> None:
+        match output:
+            case Resume():
+                self.resume_handler(output.invocation)
+            case Invoke():
+                self.handlers.add(output.invocation)
+                self.start_handler(output.invocation)
+            case Cancel():
+                if output.invocation in self.handlers:
+                    self.cancel_handler(output.invocation)
+            case HandlerFailed():
+                self.logger.error(
+                    "handler %s failed (fd %d)", output.handler, output.fd, exc_info=output.error
+                )
+            case SessionOpened():
+                self.logger.debug("fd %d opened %s", output.fd, output.path)
+            case SessionClosed():
+                self.logger.debug("fd %d closed: %d %s", output.fd, output.code, output.reason)
+            case RequestAnswered():
+                self.logger.debug(
+                    "fd %d %s %s: %d", output.fd, output.method, output.target, output.status
+                )
+            case Disconnect() | ShutdownWrite() | PauseReading() | ResumeReading():
+                if (connection := self.connections.get(output.fd)) is not None:
+                    self._carry_out_on(connection, output)
+
+    def _carry_out_on(
+        self, connection: C, output: Disconnect | ShutdownWrite | PauseReading | ResumeReading
+    ) -> None:
+        match output:
+            case Disconnect():
+                self.logger.debug("fd %d disconnected: %s", output.fd, output.why)
+                connection.disconnect(abort=output.abort)
+            case ShutdownWrite():
+                connection.shutdown_write()
+            case PauseReading():
+                connection.pause_reading()
+            case ResumeReading():
+                connection.resume_reading()
+                self.hub.receive_data(output.fd, b"", now=self.time())
+
+    # -- handlers -----------------------------------------------------------------------------
+
+    def ended(self, invocation: Invocation) -> None:
+        """A handler has ended, however it did."""
+        self.handlers.discard(invocation)
+
+    def interrupted(self, invocation: Invocation, error: BaseException, *, wanted: bool) -> None:
+        """A handler has ended with a cancellation; if nobody `wanted` it, that is said."""
+        if not wanted:
+            self.logger.error(
+                "handler %s ended because something it awaited was cancelled (fd %d)",
+                invocation.name,
+                invocation.fd,
+                exc_info=error,
+            )
+
+    # -- the end ------------------------------------------------------------------------------
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there is no connection and no handler."""
+        return not self.connections and not self.handlers
+
+    def begin_shutdown(self) -> None:
+        """Sessions are told, over `spread_s` seconds; nobody new is taken."""
+        stats = self.hub.stats()
+        self._open_at_shutdown = stats.sessions
+        self._dropped_before = stats.dropped_messages_sent
+        self.hub.shutdown(now=self.time(), code=self.close_code, spread_s=self.spread_s)
+
+    def abort_rest(self) -> None:
+        """The time is up: cancel the handlers, and abort the connections, that are left."""
+        self._aborted = len(self.connections)
+        self._cancelled = len(self.handlers)
+        self.logger.warning(
+            "aborting %d connections and %d handlers", self._aborted, self._cancelled
+        )
+        for invocation in list(self.handlers):
+            self.cancel_handler(invocation)
+        for connection in list(self.connections.values()):
+            connection.disconnect(abort=True)
+
+    def report(self) -> ShutdownReport:
+        """How it ended."""
+        if self.handlers:
+            self.logger.error("handlers that do not end: %s", list(self.handlers))
+        dropped = self.hub.stats().dropped_messages_sent - self._dropped_before
+        return ShutdownReport(
+            closed=max(0, self._open_at_shutdown - self._aborted),
+            aborted=self._aborted,
+            cancelled=self._cancelled,
+            unfinished=len(self.handlers),
+            dropped_messages=dropped,
+        )
+
+
+class HandlerLoop(Protocol):
+    """What runs handlers in the tasks of a loop, asyncio's or trio's."""
+
+    hub: Hub
+
+    def time(self) -> float:
+        """The clock of the hub's inputs."""
+
+    def schedule_drain(self) -> None:
+        """Drain soon."""
+
+    def park(self, invocation: Invocation) -> Generator[Any, Any, None]:
+        """Wait, in the handler's task, for its `Resume`."""
+
+    def cancelled(self, invocation: Invocation, error: BaseException) -> None:
+        """A handler's step has ended with what is no `Exception`."""
+
+
+@final
+class Drive:
+    """Runs one `async def` handler where it is awaited: steps it in the hub, and waits as it
+    waits, for what is ours or for what is the loop's."""
+
+    __slots__ = ("_invocation", "_loop")
+
+    def __init__(self, loop: HandlerLoop, invocation: Invocation) -> None:
+        self._loop = loop
+        self._invocation = invocation
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        loop = self._loop
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                yielded = loop.hub.resume(self._invocation, error, now=loop.time(), value=value)
+            except BaseException as raised:
+                loop.schedule_drain()
+                loop.cancelled(self._invocation, raised)
+                raise
+            loop.schedule_drain()
+            if yielded is FINISHED:
+                return
+            value = error = None
+            try:
+                if isinstance(yielded, Wait):
+                    yield from loop.park(self._invocation)
+                else:
+                    value = yield yielded
+            except BaseException as raised:  # a cancellation too: the handler has to see it
+                error = raised
