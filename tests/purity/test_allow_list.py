@@ -37,6 +37,7 @@ PURE_STDLIB = frozenset(
         "http",
         "http.cookies",
         "inspect",
+        "ipaddress",  # parses and compares addresses; resolves none
         "itertools",
         "math",
         "operator",

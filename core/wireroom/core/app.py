@@ -23,6 +23,7 @@ from .sessions.stages import Stages
 from .sessions.users import SECOND_SESSION, SecondSession
 from .wire.deflate import Deflate
 from .wire.engines import ENGINES, EngineName
+from .wire.forwarded import TrustedProxies
 from .wire.handshake import Origins, check_origins
 
 S = TypeVar("S")
@@ -39,7 +40,10 @@ class App:
     settings of permessage-deflate, None for none. `framing` is "wireroom" or "wsproto".
     fds run from 1 to `fd_max` by `fd_policy` ("rising" or "lowest"). `second_session` says what
     becomes of another session of the same user: "allow", "replace" (the old one is closed with
-    4001) or "reject" (the new one is refused with 409).
+    4001) or "reject" (the new one is refused with 409). `trusted_proxies` are the addresses and
+    networks ("10.0.0.0/8", "::1") whose X-Forwarded-For and X-Forwarded-Proto are believed,
+    "unix" for all peers of a Unix socket. With `proxy_protocol`, every connection has to come
+    from one of them and to begin with a PROXY header (version 1 or 2).
     """
 
     def __init__(
@@ -52,6 +56,8 @@ class App:
         fd_max: int = FD_MAX,
         fd_policy: Policy = "rising",
         second_session: SecondSession = "allow",
+        trusted_proxies: Sequence[str] = (),
+        proxy_protocol: bool = False,
     ) -> None:
         if framing not in ENGINES:
             raise ConfigurationError("framing", f"must be one of {', '.join(ENGINES)}")
@@ -61,6 +67,14 @@ class App:
             raise ConfigurationError(
                 "second_session", f"must be one of {', '.join(SECOND_SESSION)}"
             )
+        self.trusted_proxies = TrustedProxies(trusted_proxies)
+        if not isinstance(proxy_protocol, bool):
+            raise ConfigurationError("proxy_protocol", f"must be a bool, not {proxy_protocol!r}")
+        if proxy_protocol and not self.trusted_proxies:
+            raise ConfigurationError(
+                "trusted_proxies", "must name those who send PROXY headers, for proxy_protocol"
+            )
+        self.proxy_protocol = proxy_protocol
         self.limits = limits or Limits()
         self.origins = origins
         self.deflate = deflate

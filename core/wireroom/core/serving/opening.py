@@ -26,6 +26,7 @@ from ..wire.states import Input, State
 from .calls import Calls
 from .closing import ABNORMAL, Closing
 from .messages import Messages
+from .proxies import Proxies
 
 _REFUSED_FROM: Final = 400  # the lowest status of a refusal
 
@@ -42,6 +43,7 @@ class Opening:
         "_limits",
         "_messages",
         "_namespaces",
+        "_proxies",
         "_stats",
         "_turn",
         "_users",
@@ -66,6 +68,7 @@ class Opening:
         self._closing = closing
         self._messages = messages
         self._users = users
+        self._proxies = Proxies(app, stats) if app.trusted_proxies else None
         self._namespaces = {module: self._new_namespace(module) for _, module in app.modules}
         self.services = {service: factory() for service, factory in app.services.items()}
         self._deliverers = {module: module.deliverer(self.services) for _, module in app.modules}
@@ -109,7 +112,14 @@ class Opening:
             assert reader is not None
             started = reader.receiving
             try:
+                if self._proxies is not None:
+                    received = self._proxies.receive_data(session, data)
+                    if received is None:
+                        return
+                    data = received
                 request = reader.receive_data(data, client=session.address, secure=session.secure)
+                if request is not None and self._proxies is not None:
+                    self._proxies.identify(session, request)
             except RemoteProtocolError as error:
                 self.refuse(session, None, error)
                 return
@@ -258,6 +268,7 @@ class Opening:
         )
         data = reader.trailing_data + session.held
         session.reader = None
+        session.proxied = None
         session.upgrade = None
         session.held = b""
         session.happened(Input.ACCEPTED)

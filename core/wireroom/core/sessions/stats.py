@@ -20,6 +20,7 @@ class Stats:
     connections_refused: int = 0  # 503: no fd was free
     sessions_total: int = 0
     requests: int = 0  # complete HTTP heads
+    proxies_refused: int = 0  # connections: no proper PROXY header, or not from a trusted proxy
     requests_refused: int = 0  # answered with 4xx or 5xx by us or by the application
     messages_received: int = 0
     messages_sent: int = 0  # counted once a receiver

@@ -63,8 +63,9 @@ class Request:
     """One request head. `path` is percent-decoded, `raw_path` is as it was sent.
 
     `path_params` is filled in by routing. `client` is the peer's address as the transport gave
-    it, `secure` says whether the transport used TLS, and `client_certificate` is what the client
-    has shown there, as `ssl.SSLSocket.getpeercert` gives it, or None.
+    it, `secure` says whether the transport used TLS; or both as a trusted proxy has passed them
+    on. `client_certificate` is what the transport's peer has shown there (a proxy's own, behind
+    one), as `ssl.SSLSocket.getpeercert` gives it, or None.
     """
 
     def __init__(
