@@ -79,7 +79,6 @@ _DEFAULTS: Final = ListenOptions(
     backlog=BACKLOG,
     reuse_port=False,
 )
-_ONLY_WITH: Final = {"host": "tcp", "port": "tcp", "reuse_port": "tcp", "unix_mode": "unix"}
 
 
 @final
@@ -134,15 +133,16 @@ def close_listeners(sockets: Sequence[socket.socket]) -> None:
 def _source(chosen: ListenOptions) -> str:
     """Which of the four ways was asked for. Raises `ConfigurationError` if that is not clear."""
     given = {name for name, value in chosen.items() if value != _DEFAULTS.get(name)}
-    asked = [name for name in ("unix", "sockets", "inherited") if name in given]
-    source = asked[0] if asked else "tcp"
-    if source == "tcp" and "unix_mode" in given:
+    asked: list[str] = [name for name in ("unix", "sockets", "inherited") if name in given]
+    if not asked and "unix_mode" in given:
         raise ConfigurationError("unix_mode", "is for a Unix socket: give unix too, or leave it")
-    if source != "tcp":
-        asked += [name for name, needed in _ONLY_WITH.items() if name in given and needed != source]
+    if asked:
+        for name in ("host", "port", "reuse_port", "unix_mode"):
+            if name in given and not (name == "unix_mode" and asked[0] == "unix"):
+                asked.append(name)
     if len(asked) > 1:
         raise ConfigurationError(", ".join(asked), "exclude each other: give only one of them")
-    return source
+    return asked[0] if asked else "tcp"
 
 
 # -- TCP --------------------------------------------------------------------------------------
@@ -198,8 +198,7 @@ def _open_each(
             if port == 0 and opened:
                 port = opened[0].getsockname()[1]
             try:
-                opened.append(_bind_tcp(family, (host, port, *rest), reuse_port=reuse_port))
-                opened[-1].listen(backlog)
+                sock = _listen_tcp(family, (host, port, *rest), backlog, reuse_port=reuse_port)
             except OSError as error:
                 if _is_ipv6_off(error, family, host):
                     unusable = error
@@ -208,7 +207,7 @@ def _open_each(
                 if error.errno == errno.EADDRINUSE:
                     raise _PortTakenError(explanation) from error
                 raise explanation from error
-            opened[-1].setblocking(False)
+            opened.append(sock)
         if not opened:
             raise ConfigurationError(
                 "host", "this system has IPv6 switched off: give an IPv4 address"
@@ -219,7 +218,9 @@ def _open_each(
     return opened
 
 
-def _bind_tcp(family: socket.AddressFamily, address: Any, *, reuse_port: bool) -> socket.socket:
+def _listen_tcp(
+    family: socket.AddressFamily, address: Any, backlog: int, *, reuse_port: bool
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":  # elsewhere it lets another program take the port
@@ -229,6 +230,8 @@ def _bind_tcp(family: socket.AddressFamily, address: Any, *, reuse_port: bool) -
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
+        sock.listen(backlog)
+        sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
