@@ -355,6 +355,25 @@ def test_the_events_of_a_module() -> None:
     assert events == ["handshake", "handshake", "open", 4000]
 
 
+@rows(SWOFT, "middleware of one controller or method")
+def test_middleware_of_one_controller_or_method() -> None:
+    app, module = swoft()
+
+    def shout(ctx: Context, call_next: Callable[[], Any]) -> Any:
+        return call_next().upper()
+
+    module.controller("room", middleware=[shout])(RoomController)
+    module.controller("other")(RoomController)
+
+    @module.command("home.index", middleware=[shout])
+    def index(ctx: Context) -> str:
+        return "home"
+
+    peer = Simulation(app).open("/chat")
+    peer.send('{"type": "room.leave"}', '{"type": "other.leave"}', '{"type": "home.index"}')
+    assert peer.messages == ["ROOM.LEAVE", "other.leave", "HOME"]
+
+
 @rows(SWOFT, "message middleware", "an error handler")
 def test_middleware_and_errors() -> None:
     app, module = swoft()

@@ -251,6 +251,90 @@ def test_middleware_around_the_handshake() -> None:
     assert peer.status() == 402
 
 
+def noting(order: list[str], name: str, *, asynchronous: bool) -> Callable[..., Any]:
+    """Middleware that says when it is entered and left."""
+
+    def middleware(ctx: Context, call_next: Callable[[], Any]) -> Any:
+        order.append(name)
+        return call_next()
+
+    async def middleware_async(ctx: Context, call_next: Callable[[], Any]) -> Any:
+        order.append(name)
+        result = await call_next()
+        order.append(f"after {name}")
+        return result
+
+    return middleware_async if asynchronous else middleware
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_middleware_of_one_controller_and_one_command_is_within_the_modules(
+    asynchronous: bool,
+) -> None:
+    app = App()
+    module = app.module("/")
+    order: list[str] = []
+
+    def note(name: str) -> Callable[..., Any]:
+        return noting(order, name, asynchronous=asynchronous)
+
+    module.controller("chat", middleware=[note("chat 1"), note("chat 2")])(Chat)
+    module.controller("other")(Chat)
+
+    @module.command("alone", middleware=(note("alone"),))
+    def alone(ctx: Context) -> str:
+        return "alone"
+
+    module.middleware(note("module"))  # after the others, and around them all the same
+    peer = Simulation(app).open("/")
+
+    for name, entered in {
+        "chat.say": ["module", "chat 1", "chat 2"],
+        "chat.history": ["module", "chat 1", "chat 2"],
+        "other.say": ["module"],
+        "alone": ["module", "alone"],
+    }.items():
+        peer.send(f'{{"type": "{name}", "text": "a"}}')
+        after = [f"after {each}" for each in reversed(entered)] if asynchronous else []
+        assert order == entered + after
+        order.clear()
+    assert peer.messages == ["chat.say: a", '["a"]', "other.say: a", "alone"]
+
+
+def test_middleware_of_a_controller_may_keep_a_message_from_it() -> None:
+    app = App()
+    module = app.module("/")
+    chat = Chat()
+
+    async def nobody(ctx: Context, call_next: Callable[[], Any]) -> str:
+        return f"no {ctx.command}"
+
+    module.controller("chat", middleware=[nobody])(chat)
+    peer = Simulation(app).open("/")
+    peer.send('{"type": "chat.say", "text": "a"}')
+    assert peer.messages == ["no chat.say"]
+    assert chat.said == []
+
+
+def test_middleware_that_cannot_be_called_is_refused_at_registration() -> None:
+    app = App()
+    module = app.module("/")
+
+    def wrong(ctx: Context) -> None: ...
+
+    with pytest.raises(
+        ConfigurationError,
+        match=r"middleware of controller 'chat' of /: .*wrong.*\(ctx, call_next\)",
+    ):
+        module.controller("chat", middleware=[wrong])
+    with pytest.raises(
+        ConfigurationError, match=r"middleware of command 'x' of /: .*wrong.*\(ctx, call_next\)"
+    ):
+        module.command("x", middleware=[wrong])
+    with pytest.raises(ConfigurationError, match=r"middleware of /: .*wrong"):
+        module.middleware(wrong)
+
+
 # -- errors -------------------------------------------------------------------------------------
 
 

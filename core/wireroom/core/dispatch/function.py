@@ -30,7 +30,7 @@ from ..wire.url import URL, websocket_url
 from .decisions import Accept, Decision, Reject
 from .handlers import Handler, check_arity, handler_name
 from .module import check_handshake_settings
-from .parsers import JsonParser, RequestId
+from .parsers import JsonParser, Parser, RequestId
 
 JsonMode: TypeAlias = Literal["text", "binary"]
 
@@ -320,7 +320,7 @@ class FunctionModule:
         self.on_leave_handler: Handler | None = None
         self.presence = False
         self.stages: Stages | None = None
-        self._parser = JsonParser()
+        self.parser: Parser = JsonParser()
         what = f"websocket {path}:"
         if inspect.isclass(handler):
             raise ConfigurationError(
@@ -338,7 +338,7 @@ class FunctionModule:
         """Everything was checked at registration."""
 
     def pack(self, data: object) -> Message:
-        return self._parser.pack(data)
+        return self.parser.pack(data)
 
     def deliverer(
         self, services: Mapping[Any, object]

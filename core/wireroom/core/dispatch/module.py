@@ -64,6 +64,7 @@ class SessionModule(Protocol):
     path: str
     origins: Origins
     subprotocols: tuple[str, ...]
+    parser: Parser
     on_open_handler: Handler | None
     on_close_handler: Handler | None
     on_join_handler: Handler | None
@@ -89,7 +90,7 @@ class SessionModule(Protocol):
     def error_reply(
         self, session: Session, error: Exception, request_id: RequestId | None
     ) -> object | None:
-        """What a peer is told when a message's handler failed, or None if it is told nothing.
+        """What `on_error` wants a peer told when a message's handler failed, if anything.
 
         `request_id` is the request's that waits for an answer, if it was one.
         """
@@ -114,7 +115,7 @@ def check_handshake_settings(what: str, subprotocols: Sequence[str], origins: Or
 class _Command:
     """One command and its handler, as they were registered."""
 
-    __slots__ = ("decode", "dependencies", "handler", "name", "stages", "where")
+    __slots__ = ("decode", "dependencies", "handler", "middleware", "name", "stages", "where")
 
     def __init__(
         self,
@@ -123,23 +124,25 @@ class _Command:
         decode: Decode | None,
         dependencies: list[tuple[str, Any]],
         stages: frozenset[Enum],
+        middleware: list[Handler],
     ) -> None:
         self.name = name
         self.handler = handler
         self.decode = decode
         self.dependencies = dependencies  # parameters after the data, and their types
         self.stages = stages  # where it is allowed; empty for everywhere
+        self.middleware = middleware  # of its own, within the module's
         self.where = handler_name(handler)
 
 
 @final
 class _Bound:
-    """A command in one hub: its handler with its services, within the module's middleware."""
+    """A command in one hub: its handler with its services, within middleware."""
 
     __slots__ = ("call", "decode", "handler", "services", "stages", "where")
 
     def __init__(
-        self, command: _Command, services: Mapping[Any, object], middleware: list[Handler]
+        self, command: _Command, services: Mapping[Any, object], of_module: list[Handler]
     ) -> None:
         self.decode = command.decode
         self.handler = command.handler
@@ -154,6 +157,7 @@ class _Bound:
             )
         self.services = [services[service] for _, service in command.dependencies]
         self.call: Handler = self._call
+        middleware = [*of_module, *command.middleware]
         if middleware:
             asynchronous = inspect.iscoroutinefunction(self.handler)
             wrapped = wrap(
@@ -253,14 +257,20 @@ class Module:
         self._register("on_leave", handler, ("session", "room"))
         return handler
 
-    def command(self, name: str, *, stages: Iterable[Enum] = ()) -> Callable[[H], H]:
+    def command(
+        self, name: str, *, stages: Iterable[Enum] = (), middleware: Iterable[Handler] = ()
+    ) -> Callable[[H], H]:
         """Register `(ctx, data: SomeType)` or `(ctx)` for messages whose `type` is `name`.
 
         `data` is validated against its annotation. Further parameters are services, given by
         their types (`App.provide`). What the handler returns, if not None, is sent as a reply, or
         carried out if it is an effect (`dispatch.effects`). With `stages`, a message that comes in
-        another stage gets an error reply. Raises `ConfigurationError`.
+        another stage gets an error reply. `middleware` is around this command only, within that
+        of the module; see `Module.middleware`. Raises `ConfigurationError`.
         """
+        around = list(middleware)
+        for each in around:
+            _check_middleware(each, f"middleware of command {name!r} of {self.path}:")
 
         def register(handler: H) -> H:
             what = f"command {name!r} of {self.path}:"
@@ -269,7 +279,7 @@ class Module:
                 raise ConfigurationError(
                     f"{what} {handler_name(handler)}", f"is handled by {before.where} already"
                 )
-            self._commands[name] = self._new_command(name, handler, what, stages)
+            self._commands[name] = self._new_command(name, handler, what, stages, around)
             return handler
 
         return register
@@ -285,19 +295,26 @@ class Module:
         self._default = self._new_command("", handler, what)
         return handler
 
-    def controller(self, prefix: str = "") -> Callable[[C], C]:
+    def controller(
+        self, prefix: str = "", *, middleware: Iterable[Handler] = ()
+    ) -> Callable[[C], C]:
         """Register a class whose methods marked with `@command()` are commands.
 
         They are named `prefix.method`. The class is instantiated once, without arguments; an
-        instance may be given instead: `module.controller("chat")(Chat(store))`.
+        instance may be given instead: `module.controller("chat")(Chat(store))`. `middleware` is
+        around each of its commands, within that of the module; see `Module.middleware`.
         """
+        around = list(middleware)
+        for each in around:
+            _check_middleware(each, f"middleware of controller {prefix!r} of {self.path}:")
 
         def register(controller: C) -> C:
             instance = controller() if isinstance(controller, type) else controller
             found = False
             for attribute, name in marked_commands(instance):
                 found = True
-                self.command(f"{prefix}.{name}" if prefix else name)(getattr(instance, attribute))
+                full_name = f"{prefix}.{name}" if prefix else name
+                self.command(full_name, middleware=around)(getattr(instance, attribute))
             if not found:
                 raise ConfigurationError(
                     f"controller {type(instance).__qualname__} of {self.path}",
@@ -313,7 +330,7 @@ class Module:
         `call_next()` goes on to the handler and gives what it gives; not calling it keeps the
         message from the handler. In an `async def` middleware, `await call_next()`.
         """
-        check_arity(handler, f"middleware of {self.path}:", ("ctx", "call_next"))
+        _check_middleware(handler, f"middleware of {self.path}:")
         self._middleware.append(handler)
         return handler
 
@@ -326,7 +343,8 @@ class Module:
 
     def on_error(self, handler: H) -> H:
         """Register `(session, error)`, called when a message's handler has raised; what it
-        gives, if not None, is sent in place of the error reply. It is `def`."""
+        gives, if not None, is sent in place of the error reply. If it raises, or what it gives
+        cannot be packed, the error reply is sent. It is `def`."""
         self._register("on_error", handler, ("session", "error"))
         if inspect.iscoroutinefunction(handler):
             raise ConfigurationError(
@@ -354,9 +372,15 @@ class Module:
         return handler
 
     def _new_command(
-        self, name: str, handler: Handler, what: str, stages: Iterable[Enum] = ()
+        self,
+        name: str,
+        handler: Handler,
+        what: str,
+        stages: Iterable[Enum] = (),
+        middleware: Iterable[Handler] = (),
     ) -> _Command:
         allowed = frozenset(stages)
+        around = list(middleware)
         if allowed and self.stages is None:
             raise ConfigurationError(f"{what} {handler_name(handler)}", "the module has no stages")
         parameters = positional_parameters(handler)
@@ -365,12 +389,13 @@ class Module:
             check_arity(handler, what, ("ctx",))
         check_arity(handler, what, tuple(names))
         if len(parameters) < 2:
-            return _Command(name, handler, None, [], allowed)
+            return _Command(name, handler, None, [], allowed, around)
         data_type = annotation_of(handler, names[1], what)
         dependencies = [(each, annotation_of(handler, each, what)) for each in names[2:]]
         if name:
             self.parser.register(data_type, name)
-        return _Command(name, handler, self.parser.decoder(data_type), dependencies, allowed)
+        decode = self.parser.decoder(data_type)
+        return _Command(name, handler, decode, dependencies, allowed, around)
 
     def _register(self, event: str, handler: Handler, arguments: tuple[str, ...]) -> None:
         check_arity(handler, f"{event} of {self.path}:", arguments)
@@ -431,11 +456,11 @@ class Module:
         """Whether a message answers a request of ours; if so, whoever waits goes on."""
         try:
             parsed = self.parser.parse(message)
-        except BadMessage:
+            if parsed.command not in (REPLY, ERROR) or parsed.request_id is None:
+                return False
+            pending = session.requests.get(parsed.request_id)
+        except Exception:  # no reply, whatever it is: `deliver` says what is wrong with it
             return False
-        if parsed.command not in (REPLY, ERROR) or parsed.request_id is None:
-            return False
-        pending = session.requests.get(parsed.request_id)
         if pending is None or pending.reply is not None:
             return False
         pending.reply = parsed
@@ -475,7 +500,7 @@ class Module:
             reply: object = self.on_error_handler(session, error)
             if reply is not None:
                 return _answer(request_id, reply)
-        return ErrorReply("handler_failed", "the server failed to handle this", None, request_id)
+        return None
 
 
 @final
@@ -587,6 +612,11 @@ def _answer(request_id: RequestId | None, result: object) -> object:
     if isinstance(result, ErrorReply):
         return msgspec.structs.replace(result, request_id=request_id)
     return Reply(request_id, result)
+
+
+def _check_middleware(handler: Handler, what: str) -> None:
+    """Raises `ConfigurationError` unless it can be called with a context and `call_next`."""
+    check_arity(handler, what, ("ctx", "call_next"))
 
 
 def _accept(request: Request) -> Accept:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Final, cast, final
 
 from ..dispatch.context import Context, Failed, Handling, handled
+from ..dispatch.handlers import handler_name
+from ..dispatch.parsers import ErrorReply, RequestId
 from ..errors import SessionClosedError
 from ..sessions.session import Session
 from ..sessions.stats import Stats
+from ..wire.close_codes import CloseCode
 from ..wire.framing import CloseReceived, FrameEvent, PingReceived, Violation
 from ..wire.states import State
 from .calls import Calls
@@ -128,10 +131,28 @@ class Messages:
         request_id = None if context.answered else context.request_id
         token = handled.set(session)
         try:
-            reply = session.module.error_reply(session, error, request_id)
-            if reply is not None and session.is_connected:
-                session.send(reply)
-        except Exception as another:
-            self._calls.report(session, context.handler, another)
+            self._tell_failure(session, error, request_id)
         finally:
             handled.reset(token)
+
+    def _tell_failure(
+        self, session: Session, error: Exception, request_id: RequestId | None
+    ) -> None:
+        """The peer gets what `on_error` gives, or else an error reply, or else a Close."""
+        module = session.module
+        try:
+            reply = module.error_reply(session, error, request_id)
+            if reply is not None and session.is_connected:
+                session.send(reply)
+                return
+        except Exception as another:
+            self._calls.report(session, handler_name(module.on_error_handler), another)
+        if not session.is_connected:
+            return
+        try:
+            session.send(
+                ErrorReply("handler_failed", "the server failed to handle this", None, request_id)
+            )
+        except Exception as another:  # the parser cannot even pack that
+            self._calls.report(session, handler_name(type(module.parser)), another)
+            session.start_closing(CloseCode.INTERNAL_ERROR, "internal error")

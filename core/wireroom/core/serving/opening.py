@@ -83,6 +83,8 @@ class Opening:
         )
         namespace.on_join = self._room_hook(module.on_join_handler)
         namespace.on_leave = self._room_hook(module.on_leave_handler)
+        parser = handler_name(type(module.parser))
+        namespace.not_packed = lambda error: self._calls.report(None, parser, error)
         return namespace
 
     def _room_hook(self, handler: Handler | None) -> RoomHook | None:
@@ -129,6 +131,7 @@ class Opening:
                     session.set_phase_deadline(self._limits.head_timeout_s)
                 return
             self._stats.requests += 1
+            request.client_certificate = session.client_certificate
             session.handshake = request
             session.happened(Input.REQUEST_RECEIVED)
             session.set_phase_deadline(self._limits.handshake_timeout_s)

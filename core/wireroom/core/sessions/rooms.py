@@ -52,6 +52,7 @@ class Namespace:
         "_changes",
         "_presence",
         "members",
+        "not_packed",
         "on_join",
         "on_leave",
         "pack",
@@ -66,6 +67,7 @@ class Namespace:
         self.members: dict[str, dict[Session, Member]] = {}
         self.on_join: RoomHook | None = None
         self.on_leave: RoomHook | None = None
+        self.not_packed: Callable[[Exception], None] | None = None  # is told why, if `pack` raises
         self.pack = pack
         self.room_sessions_max = room_sessions_max
         self.stats = stats
@@ -129,7 +131,17 @@ class Namespace:
             if changes and name in self.members:
                 joined = [member for member, is_in in changes.items() if is_in]
                 left = [member for member, is_in in changes.items() if not is_in]
-                self.room(name).broadcast(PresenceChanged(name, joined, left))
+                self._tell(name, PresenceChanged(name, joined, left))
+
+    def _tell(self, name: str, changed: PresenceChanged) -> None:
+        """Nobody asked for this message, so there is nobody to raise to."""
+        try:
+            message = self.pack(changed)
+        except Exception as error:
+            if self.not_packed is not None:
+                self.not_packed(error)
+        else:
+            self.room(name).broadcast(message)
 
 
 @final
