@@ -179,9 +179,9 @@ class _Connection(asyncio.BufferedProtocol):
 class Server(Drain[_Connection]):
     """An app on listening sockets, in a running loop; an async context manager.
 
-    Where it listens (`host`, `port`, `unix`, `sockets` …) is told as `listening.ListenOptions` says,
-    with TLS if `ssl` is given. On leaving, sessions are closed with `close_code` (1001 or 1012), spread
-    over `spread_s` seconds, and then have `grace_s` seconds.
+    Where it listens (`host`, `port`, `unix` …) is told as `listening.ListenOptions` says, with TLS
+    if `ssl` is given. On leaving, sessions are closed with `close_code` (1001 or 1012), spread over
+    `spread_s` seconds, and then have `grace_s` seconds.
     Raises `ConfigurationError` for an app or an address that cannot work.
     """
 
@@ -373,6 +373,9 @@ class Server(Drain[_Connection]):
             self.drain_scheduled = True
             self.now = self.loop.time()
             self.loop.call_soon(self._drain_once)
+
+    def stepped(self) -> None:
+        self.schedule_drain()
 
     def _drain_once(self) -> None:
         self.drain_scheduled = False

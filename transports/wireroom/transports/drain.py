@@ -247,8 +247,8 @@ class HandlerLoop(Protocol):
     def time(self) -> float:
         """The clock of the hub's inputs."""
 
-    def schedule_drain(self) -> None:
-        """Drain soon."""
+    def stepped(self) -> None:
+        """A handler has taken a step: drain, now or soon."""
 
     def park(self, invocation: Invocation) -> Generator[Any, Any, None]:
         """Wait, in the handler's task, for its `Resume`."""
@@ -276,10 +276,10 @@ class Drive:
             try:
                 yielded = loop.hub.resume(self._invocation, error, now=loop.time(), value=value)
             except BaseException as raised:
-                loop.schedule_drain()
+                loop.stepped()
                 loop.cancelled(self._invocation, raised)
                 raise
-            loop.schedule_drain()
+            loop.stepped()
             if yielded is FINISHED:
                 return
             value = error = None

@@ -1,0 +1,241 @@
+"""A hub in the tasks of a loop, asyncio's or trio's: timers, handlers, calls from outside.
+
+What serves sockets (`transports.anyio`) and what lives in another server (`transports.asgi`) derive
+from `TaskDrain`. Inputs are drained at once; one task, `run_clock`, sees to the time and to what
+the application does between two inputs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Generator
+from math import inf
+from typing import Any, TypeVar
+
+import anyio
+
+from wireroom.core import App, Hub, Invocation, LocalProtocolError, Wait
+
+from .drain import C, Drain, Drive
+
+T = TypeVar("T")
+
+
+class TaskDrain(Drain[C]):
+    """A hub whose handlers are tasks. See `Drain`."""
+
+    def __init__(
+        self,
+        app: App,
+        logger: logging.Logger,
+        *,
+        grace_s: float,
+        spread_s: float,
+        close_code: int,
+    ) -> None:
+        super().__init__(
+            app,
+            logger,
+            wake=self._woken,
+            foreign_wait=_foreign_wait,
+            grace_s=grace_s,
+            spread_s=spread_s,
+            close_code=close_code,
+        )
+        self._clock: Callable[[], float] = _not_started
+        self._post: Callable[[Callable[[], object]], object] = _not_started
+        self._cancellation: type[BaseException] = BaseException
+        self._scopes: dict[Invocation, anyio.CancelScope] = {}
+        self._parked: dict[Invocation, anyio.Event] = {}
+        self._armed_for = inf  # when the clock will look at the hub
+        self._must_look: anyio.Event | None = None  # that it has to do so now
+        self._has_work = False  # that it is to drain when it does
+        self._changed: anyio.Event | None = None  # for who waits until it is quiet
+        self._stopped_now = False
+
+    def begin(self) -> None:
+        """The hub begins, in this loop. Raises `LocalProtocolError` if it has begun."""
+        if self._clock is not _not_started:
+            raise LocalProtocolError("it is started once; make another")
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_run():
+            self._clock = trio.current_time
+            self._post = trio.lowlevel.current_trio_token().run_sync_soon
+        else:
+            loop = asyncio.get_running_loop()
+            self._clock = loop.time
+            self._post = loop.call_soon_threadsafe
+        self._cancellation = anyio.get_cancelled_exc_class()
+        self.hub.start(now=self.time())
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """The loop's clock."""
+        return self._clock()
+
+    async def run_clock(self) -> None:
+        """See to the hub's deadlines, and to what was not an input of ours, until cancelled."""
+        self._arm_clock()
+        while True:
+            self._must_look = anyio.Event()
+            if not self._has_work:
+                with anyio.move_on_after(self._armed_for - self.time()):
+                    await self._must_look.wait()
+            self._has_work = False
+            if self._armed_for <= self.time():
+                self._armed_for = inf
+                self.before_timeout()
+                self.hub.handle_timeout(now=self.time())
+            self.drain()
+
+    def _arm_clock(self) -> None:
+        self._armed_for = inf
+        self.arm(self.hub.next_timeout())
+
+    def arm(self, when: float | None) -> None:
+        """A time that is early costs a look, so the clock is woken only to look earlier."""
+        if when is not None and when < self._armed_for:
+            self._armed_for = when
+            if self._must_look is not None:
+                self._must_look.set()
+
+    def before_timeout(self) -> None:
+        """Say what the sockets have not taken, for those that take nothing."""
+
+    def _woken(self) -> None:
+        """Application code acts between two inputs of ours."""
+        self._has_work = True
+        if self._must_look is not None:
+            self._must_look.set()
+        self.hub.woken(now=self.time())
+
+    # -- handlers -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def spawn(self, coroutine: Callable[..., Coroutine[Any, Any, object]], *arguments: Any) -> None:
+        """Run a task in the background."""
+
+    def start_handler(self, invocation: Invocation) -> None:
+        self.spawn(self._run_handler, invocation)
+
+    async def _run_handler(self, invocation: Invocation) -> None:
+        with anyio.CancelScope() as scope:
+            self._scopes[invocation] = scope
+            try:
+                await Drive(self, invocation)
+            finally:
+                del self._scopes[invocation]
+                self.ended(invocation)
+                self.check_quiet()
+
+    def cancel_handler(self, invocation: Invocation) -> None:
+        scope = self._scopes.get(invocation)
+        if scope is not None:
+            scope.cancel()
+
+    def cancelled(self, invocation: Invocation, error: BaseException) -> None:
+        scope = self._scopes.get(invocation)
+        wanted = scope is None or scope.cancel_called or not isinstance(error, self._cancellation)
+        self.interrupted(invocation, error, wanted=wanted)
+
+    def stepped(self) -> None:
+        self.drain()
+
+    def park(self, invocation: Invocation) -> Generator[Any, Any, None]:
+        event = self._parked[invocation] = anyio.Event()
+        try:
+            yield from event.wait().__await__()
+        finally:
+            del self._parked[invocation]
+
+    def resume_handler(self, invocation: Invocation) -> None:
+        event = self._parked.get(invocation)
+        if event is not None:
+            event.set()
+
+    # -- calls from outside -------------------------------------------------------------------
+
+    async def call(self, function: Callable[[Hub], T]) -> T:
+        """Call `function(hub)` as an input of the hub, from a task of the same loop, and give what
+        it gives; what it sends is sent at once. From another thread, see `call_from_thread`."""
+        self.hub.woken(now=self.time())
+        try:
+            return function(self.hub)
+        finally:
+            self.drain()
+
+    def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
+        """Have `function(hub)` called in the server's loop, from any thread."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            self.hub.woken(now=self.time())
+            try:
+                future.set_result(function(self.hub))
+            except BaseException as error:
+                future.set_exception(error)
+            self.drain()
+
+        self._post(call)
+        return future
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def stop_now(self) -> None:
+        """Wait for nobody any more."""
+        self._stopped_now = True
+        self._change()
+
+    def check_quiet(self) -> None:
+        """A connection or a handler has ended."""
+        if self.is_quiet:
+            self._change()
+
+    def _change(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until there is no connection and no handler."""
+        while not self.is_quiet:
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    async def end(self) -> None:
+        """Close every session, wait for them and their handlers, and abort the rest."""
+        self.begin_shutdown()
+        self.drain()
+        if not await self._wait_quiet(self.spread_s + self.grace_s):
+            self.abort_rest()
+            self._stopped_now = False
+            await self._wait_quiet(1.0)
+        self.drain()
+
+    async def _wait_quiet(self, seconds: float) -> bool:
+        """Whether all connections and handlers ended in time; False at once after `stop_now`."""
+        with anyio.move_on_after(seconds):
+            while not self.is_quiet and not self._stopped_now:
+                self._changed = anyio.Event()
+                await self._changed.wait()
+        return self.is_quiet
+
+
+def _foreign_wait(wait: Wait) -> Generator[Any, Any, None]:
+    """For a task of the application's own that awaits something of ours."""
+    event = anyio.Event()
+    wait.add_hook(event.set)
+    try:
+        yield from event.wait().__await__()
+    finally:
+        wait.remove_hook(event.set)
+
+
+def _not_started(*arguments: object) -> Any:
+    raise LocalProtocolError("start the server first")
