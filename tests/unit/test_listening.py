@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from privileges import unprivileged
 from wireroom.core import ConfigurationError
 from wireroom.transports import listening
 from wireroom.transports.listening import (
@@ -55,19 +56,6 @@ def listeners(**options: Any) -> Generator[list[socket.socket], None, None]:
         yield opened
     finally:
         close_listeners(opened)
-
-
-@contextmanager
-def unprivileged() -> Generator[None, None, None]:
-    """As a user who is not root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def connect(name: Any, family: int = socket.AF_INET) -> socket.socket:
