@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ import h11
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privileges import unprivileged
@@ -402,35 +403,44 @@ def test_what_is_sent_too_early_waits_for_the_handshake(
     assert exchange(server, client) == (b"abc", b"welcome")
 
 
-@given(data=st.data())
-def test_any_cuts_give_the_same_plaintext(files: Files, data: st.DataObject) -> None:
-    client_tls = client_context(files.ca)
-    client_tls.maximum_version = data.draw(
-        st.sampled_from([ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-    )
-    server, client = server_pipe(server_context(files.both)), client_pipe(client_tls)
-    sizes = st.integers(1, 5000)
-    messages = {
-        pipe: [b"%d " % i * data.draw(sizes) for i in range(data.draw(st.integers(0, 4)))]
-        for pipe in (server, client)
-    }
+buffers_drawn = st.lists(st.integers(0, 40_000).map(lambda size: BIG[:size]), max_size=4)
+
+
+# All is drawn beforehand, since the sizes of a handshake's messages are not the same every time.
+@settings(deadline=None)
+@given(
+    to_server=buffers_drawn,
+    to_client=buffers_drawn,
+    cuts=st.lists(
+        st.tuples(st.booleans(), st.integers(1, 20_000) | st.integers(1, 100)), min_size=1
+    ),
+)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_any_cuts_give_the_same_plaintext(
+    files: Files,
+    version: ssl.TLSVersion,
+    to_server: list[bytes],
+    to_client: list[bytes],
+    cuts: list[tuple[bool, int]],
+) -> None:
+    trusting = client_context(files.ca)
+    trusting.maximum_version = version
+    server, client = server_pipe(server_context(files.both)), client_pipe(trusting)
+    client.send(to_server)
+    server.send(to_client)
     received = {server: b"", client: b""}
-    on_the_way = {server: b"", client: b""}  # to each of them
-    for pipe, buffers in messages.items():
-        pipe.send(buffers)
-    while True:
+    on_the_way = {server: bytearray(), client: bytearray()}  # to each of them
+    for at_server, size in itertools.cycle(cuts):
         on_the_way[server] += client.data_to_send()
         on_the_way[client] += server.data_to_send()
-        targets = [pipe for pipe, rest in on_the_way.items() if rest]
-        if not targets:
+        if not any(on_the_way.values()):
             break
-        target = data.draw(st.sampled_from(targets))
-        size = data.draw(sizes)
+        target, other = (server, client) if at_server else (client, server)
+        target = target if on_the_way[target] else other
         rest = on_the_way[target]
-        received[target] += target.receive_data(rest[:size])
-        on_the_way[target] = rest[size:]
-    assert received[server] == b"".join(messages[client])
-    assert received[client] == b"".join(messages[server])
+        received[target] += target.receive_data(bytes(rest[:size]))
+        del rest[:size]
+    assert received == {server: b"".join(to_server), client: b"".join(to_client)}
 
 
 def test_byte_by_byte(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
@@ -564,6 +574,7 @@ def test_other_bytes_are_no_http(files: Files, data: bytes) -> None:
         server.receive_data(data)
 
 
+@settings(deadline=None)
 @given(data=st.binary(min_size=1, max_size=300), late=st.booleans())
 def test_random_bytes_raise_nothing_but_ssl_errors(files: Files, data: bytes, late: bool) -> None:
     server = server_pipe(server_context(files.both))
@@ -672,12 +683,11 @@ def test_against_a_client_of_the_ssl_module(
 ) -> None:
     with ssl_client(*contexts) as (server, client):
         server.answer(client)
-        writer = threading.Thread(target=client.sendall, args=(BIG,))
-        writer.start()
         received = b""
-        while len(received) < len(BIG):
-            received += client.recv(65536)
-        writer.join(60)
+        for start in range(0, len(BIG), 50_000):  # which the socket pair has room for
+            client.sendall(BIG[start : start + 50_000])
+            while len(received) < min(start + 50_000, len(BIG)):
+                received += client.recv(65536)
         assert received == BIG
         assert client.selected_alpn_protocol() == "http/1.1"
     assert server.pipe.received_eof
