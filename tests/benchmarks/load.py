@@ -10,6 +10,7 @@ did.
 Echo: each connection has `--in-flight` messages under way and sends a new one for each reply.
 Fan-out: the first connection broadcasts `--in-flight` messages at once, and the next as many
 when every client has received all of them.
+Idle: `--connections` are opened, `--in-flight` at a time, and stay (see `Idle`).
 """
 
 from __future__ import annotations
@@ -64,6 +65,15 @@ class Load:
     """CPU time of this process by wall time: below 1.0 it has waited for the server."""
     server_cpu: float | None
     """The same of the server's process; None where the system does not tell."""
+
+
+@dataclasses.dataclass(slots=True)
+class Idle:
+    """What so many idle connections cost: their handshakes a second, and the server's memory."""
+
+    connects_per_s: float
+    bytes_each: float | None
+    """Resident, of the server's process; None where the system does not tell."""
 
 
 class Clients:
@@ -202,6 +212,11 @@ clock = time.perf_counter
 
 def handshake(port: int, path: str) -> socket.socket:
     """A connected non-blocking socket on which the server has answered 101."""
+    return finish_handshake(begin_handshake(port, path), path)
+
+
+def begin_handshake(port: int, path: str) -> socket.socket:
+    """A connected socket on which a request was sent."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=HANDSHAKE_TIMEOUT_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(b"wireroom's bench").decode()
@@ -210,6 +225,11 @@ def handshake(port: int, path: str) -> socket.socket:
         f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
         f"Sec-WebSocket-Version: 13\r\n\r\n".encode()
     )
+    return connection
+
+
+def finish_handshake(connection: socket.socket, path: str) -> socket.socket:
+    """Check that the server has answered 101."""
     head = b""
     while not head.endswith(b"\r\n\r\n") and (data := connection.recv(4096)):
         head += data
@@ -270,6 +290,39 @@ def measure(shape: Echo | FanOut, warm_up_s: float, seconds: float, server_pid: 
     return load
 
 
+def measure_idle(port: int, path: str, count: int, at_once: int, server_pid: int) -> Idle:
+    """Open connections, and see what they cost; a first few are for what is made only once."""
+    clients = open_idle(port, path, at_once, at_once)
+    before = resident_bytes(server_pid)
+    start = clock()
+    clients += open_idle(port, path, count, at_once)
+    elapsed = clock() - start
+    time.sleep(JOIN_DELAY_S)
+    after = resident_bytes(server_pid)
+    for client in clients:
+        client.close()
+    each = None if before is None or after is None else (after - before) / count
+    return Idle(connects_per_s=count / elapsed, bytes_each=each)
+
+
+def open_idle(port: int, path: str, count: int, at_once: int) -> list[socket.socket]:
+    """So many connections, some of them in their handshake at once."""
+    clients: list[socket.socket] = []
+    while len(clients) < count:
+        begun = [begin_handshake(port, path) for _ in range(min(at_once, count - len(clients)))]
+        clients += [finish_handshake(each, path) for each in begun]
+    return clients
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory of a process, where Linux's /proc tells; see proc(5)."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except OSError:
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 def cpu_seconds(pid: int) -> float | None:
     """CPU time a process has used so far, where Linux's /proc tells; see proc(5)."""
     try:
@@ -287,7 +340,7 @@ def share(before: float | None, after: float | None, elapsed: float) -> float | 
 def main() -> None:
     """Measure one server, as the command line says."""
     parser = argparse.ArgumentParser(description="Load generator of the Wireroom benchmark.")
-    parser.add_argument("shape", choices=("echo", "fanout"))
+    parser.add_argument("shape", choices=("echo", "fanout", "idle"))
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", required=True)
     parser.add_argument("--connections", type=int, required=True)
@@ -297,6 +350,16 @@ def main() -> None:
     parser.add_argument("--server-pid", type=int, required=True)
     arguments = parser.parse_args()
     gc.disable()
+    if arguments.shape == "idle":
+        idle = measure_idle(
+            arguments.port,
+            arguments.path,
+            arguments.connections,
+            arguments.in_flight,
+            arguments.server_pid,
+        )
+        print(json.dumps(dataclasses.asdict(idle)))
+        return
     clients = Clients(arguments.port, arguments.path, arguments.connections)
     shape = Echo if arguments.shape == "echo" else FanOut
     driver = shape(clients, arguments.in_flight)

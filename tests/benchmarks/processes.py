@@ -10,15 +10,16 @@ import functools
 import importlib.util
 import json
 import os
+import resource
 import select
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from load import Load
+from load import Idle, Load
 
 HERE = Path(__file__).parent
 START_TIMEOUT_S = 20.0
@@ -37,6 +38,12 @@ def cores() -> tuple[int, int] | None:
         return None
     available = sorted(os.sched_getaffinity(0))
     return (available[0], available[1]) if len(available) > 1 else None
+
+
+def allow_many_files() -> None:
+    """Let our child processes have as many sockets as the system permits."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager
@@ -81,6 +88,15 @@ def server(program: str, loop: str) -> Iterator[tuple[int, int]]:
 
 def generate_load(pid: int, port: int, arguments: Sequence[str]) -> Load:
     """Run load.py against a server."""
+    return Load(**_run_load(pid, port, arguments))
+
+
+def open_idle(pid: int, port: int, arguments: Sequence[str]) -> Idle:
+    """Run load.py against a server, for connections that do nothing."""
+    return Idle(**_run_load(pid, port, arguments))
+
+
+def _run_load(pid: int, port: int, arguments: Sequence[str]) -> Any:
     command = [sys.executable, str(HERE / "load.py"), *arguments]
     command += ["--port", str(port), "--server-pid", str(pid)]
     with tempfile.TemporaryFile("w+") as log, _started(command, 1, log) as process:
@@ -92,7 +108,7 @@ def generate_load(pid: int, port: int, arguments: Sequence[str]) -> Load:
             process.kill()
         if process.returncode:
             raise MeasurementError(_last_line(log))
-    return Load(**json.loads(output))
+    return json.loads(output)
 
 
 def _started(command: Sequence[str], core: int, log: IO[str]) -> subprocess.Popen[str]:

@@ -22,6 +22,9 @@ PACKAGES = (
     "picows",
     "aiofastnet",
     "uvicorn",
+    "starlette",
+    "trio",
+    "trio-websocket",
     "uvloop",
     "h11",
 )

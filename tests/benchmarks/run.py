@@ -13,12 +13,13 @@ from typing import TypeVar
 
 import codec_rounds
 import core_rounds
+import idle_rounds
 import report
 import socket_rounds
 from framing import ENGINES, Engine
-from processes import cores
+from processes import allow_many_files, cores
 from results import Goal, Table
-from socket_rounds import SERVERS, Server
+from socket_rounds import SERVERS, TRANSPORTS, Server
 
 GOALS = (
     Goal("decode 64 B", "wireroom", "websockets", 2.0),
@@ -27,7 +28,8 @@ GOALS = (
     Goal("echo 1", "wireroom", "canned (unbuffered)", 0.7),
     Goal("fanout 8", "wireroom", "picows", 4.0),
 )
-SECTIONS = ("codec", "core", "echo", "fanout")
+SECTIONS = ("codec", "core", "echo", "fanout", "transports", "idle")
+IDLE_CONNECTIONS = 5000
 CODEC_SAMPLE_S = 0.05
 DURATION_S = 2.0
 WARM_UP_S = 0.5
@@ -40,6 +42,7 @@ def main() -> int:
     """Measure, print, and fail if a contestant has failed."""
     arguments = parse_arguments()
     cores()  # Chosen before anything is pinned.
+    allow_many_files()
     facts = report.machine()
     print(*report.machine_lines(facts), sep="\n", flush=True)
     tables: list[Table] = []
@@ -57,7 +60,8 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    names = sorted({engine.name for engine in ENGINES} | {server.name for server in SERVERS})
+    contestants = (*ENGINES, *SERVERS, *TRANSPORTS)
+    names = sorted({contestant.name for contestant in contestants})
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a quarter of the time a sample")
     parser.add_argument("--rounds", type=int, default=5)
@@ -85,14 +89,28 @@ def measure(section: str, arguments: argparse.Namespace) -> list[Table]:
         )
     if section == "core":
         return core_rounds.measure(arguments.rounds, CODEC_SAMPLE_S * share, report.progress)
+    if section == "idle":
+        servers = chosen(TRANSPORTS, arguments.peers)
+        count = IDLE_CONNECTIONS // 5 if arguments.quick else IDLE_CONNECTIONS
+        return idle_rounds.measure(
+            count, servers, arguments.rounds, arguments.loop, report.progress
+        )
+    everybody = TRANSPORTS if section == "transports" else SERVERS
+    servers = chosen(everybody, arguments.peers)
     settings = socket_rounds.Settings(
+        references=tuple(each.name for each in servers)
+        if section == "transports"
+        else socket_rounds.REFERENCES,
         rounds=arguments.rounds,
         warm_up_s=WARM_UP_S * share,
         duration_s=DURATION_S * share,
         loop=arguments.loop,
     )
-    shapes = socket_rounds.ECHO if section == "echo" else socket_rounds.FAN_OUT
-    servers = chosen(SERVERS, arguments.peers)
+    shapes = {
+        "echo": socket_rounds.ECHO,
+        "fanout": socket_rounds.FAN_OUT,
+        "transports": socket_rounds.ON_TRANSPORTS,
+    }[section]
     return socket_rounds.measure(shapes, servers, settings, report.progress)
 
 

@@ -39,6 +39,19 @@ SERVERS = (
     Server("uvicorn", "uvicorn_peer.py", ("uvicorn", "websockets")),
 )
 
+# Each of our transports, and after it those that do the same in the same surroundings.
+TRANSPORTS = (
+    Server("asyncio", "wireroom_peer.py", ("wireroom.transports.asyncio",)),
+    Server("websockets asyncio", "websockets_peer.py", ("websockets",)),
+    Server("trio", "wireroom_trio_peer.py", ("wireroom.transports.trio", "trio")),
+    Server("trio-websocket", "trio_websocket_peer.py", ("trio_websocket",)),
+    Server("websockets trio", "websockets_trio_peer.py", ("websockets", "trio")),
+    Server("blocking", "wireroom_blocking_peer.py", ("wireroom.transports.blocking",)),
+    Server("websockets sync", "websockets_sync_peer.py", ("websockets",)),
+    Server("asgi", "wireroom_asgi_peer.py", ("wireroom.transports.asgi", "uvicorn")),
+    Server("starlette", "starlette_peer.py", ("starlette", "uvicorn", "websockets")),
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
@@ -61,12 +74,14 @@ class Shape:
 
 ECHO = (Shape("echo", 50, 1), Shape("echo", 50, 16))
 FAN_OUT = (Shape("fanout", 500, 1), Shape("fanout", 500, 8))
+ON_TRANSPORTS = (Shape("echo", 50, 1), Shape("fanout", 500, 8))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """How to measure."""
+    """How to measure, and whom to compare with."""
 
+    references: tuple[str, ...]
     rounds: int
     warm_up_s: float
     duration_s: float
@@ -80,7 +95,7 @@ def measure(
     progress: Callable[[str], None],
 ) -> list[Table]:
     """All shapes and servers in every round."""
-    tables = [empty_table(shape, servers, settings.loop) for shape in shapes]
+    tables = [empty_table(shape, servers, settings) for shape in shapes]
     for number in range(settings.rounds):
         for shape, table in zip(shapes, tables, strict=True):
             for contestant in servers:
@@ -93,15 +108,15 @@ def measure(
     return tables
 
 
-def empty_table(shape: Shape, servers: Sequence[Server], loop: str) -> Table:
+def empty_table(shape: Shape, servers: Sequence[Server], settings: Settings) -> Table:
     """The table for one kind of load, with nothing measured yet."""
-    loop_needs = ("uvloop",) if loop == "uvloop" else ()
+    loop_needs = ("uvloop",) if settings.loop == "uvloop" else ()
     return Table(
         key=f"{shape.kind} {shape.in_flight}",
-        title=shape.title(loop),
+        title=shape.title(settings.loop),
         unit="echoes/s" if shape.kind == "echo" else "deliveries/s",
         smaller_is_better=False,
-        references=REFERENCES,
+        references=settings.references,
         entries=[
             Entry(contestant.name, missing=missing_module(contestant.needs + loop_needs))
             for contestant in servers

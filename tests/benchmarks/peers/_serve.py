@@ -20,14 +20,44 @@ Listen = Callable[[int], AbstractAsyncContextManager[int]]
 """Serves on a port (0: any) until the context ends; the value is the port."""
 
 
-def main(listen: Listen) -> None:
-    """Run one peer until SIGTERM."""
+def parse_arguments() -> argparse.Namespace:
+    """The command line of every peer; one that runs no asyncio takes no notice of `loop`."""
     parser = argparse.ArgumentParser(description="One contestant of the Wireroom benchmark.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(listen: Listen) -> None:
+    """Run one peer in asyncio until SIGTERM."""
+    arguments = parse_arguments()
     with asyncio.Runner(loop_factory=_loop_factory(arguments.loop)) as runner:
         runner.run(_serve_until_sigterm(listen, arguments.port))
+
+
+def main_in_trio(listen: Listen) -> None:
+    """Run one peer in trio until SIGTERM."""
+    import trio
+
+    port = parse_arguments().port
+
+    async def serve() -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async with listen(port) as bound_port:
+                print(f"listening on {HOST}:{bound_port}", flush=True)
+                await anext(aiter(signals))
+
+    trio.run(serve)
+
+
+def main_in_threads(serve: Callable[[int], tuple[int, Callable[[], object]]]) -> None:
+    """Run one peer in threads until SIGTERM; `serve(port)` begins, and gives the port and what
+    ends it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    bound_port, end = serve(parse_arguments().port)
+    print(f"listening on {HOST}:{bound_port}", flush=True)
+    signal.sigwait({signal.SIGTERM})
+    end()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

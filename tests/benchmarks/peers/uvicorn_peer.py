@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
-import uvicorn  # type: ignore[import-not-found, unused-ignore]
-
-from _serve import HOST, main
+from _serve import main
+from _uvicorn import listen_with
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -19,6 +17,8 @@ members: set[Send] = set()
 
 
 async def app(scope: Event, receive: Receive, send: Send) -> None:
+    if scope["type"] != "websocket":
+        raise RuntimeError("WebSocket only")  # no lifespan
     await receive()  # websocket.connect
     await send({"type": "websocket.accept"})
     handler = room if scope["path"] == "/room" else echo
@@ -41,30 +41,5 @@ async def room(receive: Receive, send: Send) -> None:
         members.discard(send)
 
 
-@asynccontextmanager
-async def listen(port: int) -> AsyncIterator[int]:
-    config = uvicorn.Config(
-        app,
-        host=HOST,
-        port=port,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_ping_interval=None,
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    try:
-        while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
-            await asyncio.sleep(0.01)
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
-
-
 if __name__ == "__main__":
-    main(listen)
+    main(partial(listen_with, app))
