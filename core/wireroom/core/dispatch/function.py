@@ -28,6 +28,7 @@ from ..wire.request import HeaderItems, MultiDict, Request
 from ..wire.states import State
 from ..wire.url import URL, websocket_url
 from .decisions import Accept, Decision, Reject
+from .described import ModuleKind
 from .handlers import Handler, check_arity, handler_name
 from .module import check_handshake_settings
 from .parsers import JsonParser, Parser, RequestId
@@ -305,10 +306,12 @@ class FunctionModule:
         handler: WebSocketHandler,
         *,
         name: str | None = None,
+        kind: ModuleKind = "function",
         subprotocols: Sequence[str] = (),
         origins: Origins = None,
     ) -> None:
         check_handshake_settings(f"websocket {path!r}", subprotocols, origins)
+        self.kind: ModuleKind = kind
         self.path = path
         self.handler = handler
         self.origins = origins

@@ -22,6 +22,7 @@ import msgspec
 from ..errors import ConfigurationError, LocalProtocolError
 from ..sessions.session import Session
 from ..sessions.stages import Stages
+from ..turn import BlockingCall
 from ..wire.close_codes import CloseCode
 from ..wire.framing import Message, Violation
 from ..wire.handshake import Origins, check_origins
@@ -29,14 +30,19 @@ from ..wire.header_grammar import is_token
 from ..wire.request import Request
 from .context import Context, Failed, Handling, handled
 from .decisions import Accept
+from .described import CommandDescription, ModuleKind
 from .effects import are_effects, carry_out
 from .handlers import (
     COROUTINE,
     H,
     Handler,
     annotation_of,
+    blocking,
     check_arity,
+    check_not_around_blocking,
+    defer,
     handler_name,
+    is_blocking,
     marked_commands,
     positional_parameters,
     wrap,
@@ -61,6 +67,7 @@ C = TypeVar("C")
 class SessionModule(Protocol):
     """What the hub needs to know of a module of any kind."""
 
+    kind: ModuleKind
     path: str
     origins: Origins
     subprotocols: tuple[str, ...]
@@ -115,12 +122,22 @@ def check_handshake_settings(what: str, subprotocols: Sequence[str], origins: Or
 class _Command:
     """One command and its handler, as they were registered."""
 
-    __slots__ = ("decode", "dependencies", "handler", "middleware", "name", "stages", "where")
+    __slots__ = (
+        "data_type",
+        "decode",
+        "dependencies",
+        "handler",
+        "middleware",
+        "name",
+        "stages",
+        "where",
+    )
 
     def __init__(
         self,
         name: str,
         handler: Handler,
+        data_type: Any,
         decode: Decode | None,
         dependencies: list[tuple[str, Any]],
         stages: frozenset[Enum],
@@ -128,11 +145,23 @@ class _Command:
     ) -> None:
         self.name = name
         self.handler = handler
+        self.data_type = data_type  # of `decode`; None without one
         self.decode = decode
         self.dependencies = dependencies  # parameters after the data, and their types
         self.stages = stages  # where it is allowed; empty for everywhere
         self.middleware = middleware  # of its own, within the module's
         self.where = handler_name(handler)
+
+    def describe(self) -> CommandDescription:
+        """What it is, for others."""
+        return CommandDescription(
+            self.name,
+            self.where,
+            self.data_type,
+            tuple(service for _, service in self.dependencies),
+            tuple(sorted(stage.name for stage in self.stages)),
+            tuple(map(handler_name, self.middleware)),
+        )
 
 
 @final
@@ -159,6 +188,7 @@ class _Bound:
         self.call: Handler = self._call
         middleware = [*of_module, *command.middleware]
         if middleware:
+            check_not_around_blocking(self.handler, middleware)
             asynchronous = inspect.iscoroutinefunction(self.handler)
             wrapped = wrap(
                 lambda context: self._call(context, context.data),
@@ -168,6 +198,8 @@ class _Bound:
             self.call = lambda context, data: wrapped(context)
         elif self.decode is not None and not self.services:
             self.call = self.handler
+        if is_blocking(self.handler):
+            self.call = defer(self.call)
 
     def _call(self, context: Context, data: object) -> Any:
         if self.decode is None:
@@ -203,6 +235,7 @@ class Module:
                 f"module {path!r}: kinds", f'must be "any", "text" or "binary", not {kinds!r}'
             )
         check_handshake_settings(f"module {path!r}", subprotocols, origins)
+        self.kind: ModuleKind = "module"
         self.path = path
         self.origins = origins
         self.subprotocols = tuple(subprotocols)
@@ -346,9 +379,9 @@ class Module:
         gives, if not None, is sent in place of the error reply. If it raises, or what it gives
         cannot be packed, the error reply is sent. It is `def`."""
         self._register("on_error", handler, ("session", "error"))
-        if inspect.iscoroutinefunction(handler):
+        if inspect.iscoroutinefunction(handler) or is_blocking(handler):
             raise ConfigurationError(
-                f"on_error of {self.path}: {handler_name(handler)}", "must be def"
+                f"on_error of {self.path}: {handler_name(handler)}", "must be def, and not block"
             )
         return handler
 
@@ -389,13 +422,13 @@ class Module:
             check_arity(handler, what, ("ctx",))
         check_arity(handler, what, tuple(names))
         if len(parameters) < 2:
-            return _Command(name, handler, None, [], allowed, around)
+            return _Command(name, handler, None, None, [], allowed, around)
         data_type = annotation_of(handler, names[1], what)
         dependencies = [(each, annotation_of(handler, each, what)) for each in names[2:]]
         if name:
             self.parser.register(data_type, name)
         decode = self.parser.decoder(data_type)
-        return _Command(name, handler, decode, dependencies, allowed, around)
+        return _Command(name, handler, data_type, decode, dependencies, allowed, around)
 
     def _register(self, event: str, handler: Handler, arguments: tuple[str, ...]) -> None:
         check_arity(handler, f"{event} of {self.path}:", arguments)
@@ -406,6 +439,24 @@ class Module:
                 f"is handled by {handler_name(before)} already",
             )
         setattr(self, f"{event}_handler", handler)
+
+    # -- what is registered -------------------------------------------------------------------
+
+    @property
+    def commands(self) -> list[CommandDescription]:
+        """Its commands in the order they were registered, and the default command, if any, last."""
+        registered = [*self._commands.values(), *([self._default] if self._default else [])]
+        return [command.describe() for command in registered]
+
+    @property
+    def middleware_names(self) -> list[str]:
+        """The middleware around every command, the outermost first."""
+        return [handler_name(each) for each in self._middleware]
+
+    @property
+    def handshake_middleware_names(self) -> list[str]:
+        """The middleware around the handshake, the outermost first."""
+        return [handler_name(each) for each in self._handshake_middleware]
 
     # -- what the hub needs -------------------------------------------------------------------
 
@@ -472,7 +523,9 @@ class Module:
         handler = self.on_handshake_handler
         if not self._handshake_middleware:
             return handler
-        return wrap(handler or _accept, self._handshake_middleware)
+        check_not_around_blocking(handler or _accept, self._handshake_middleware)
+        wrapped = wrap(handler or _accept, self._handshake_middleware)
+        return blocking(wrapped) if handler is not None and is_blocking(handler) else wrapped
 
     def deliverer(
         self, services: Mapping[Any, object]
@@ -560,7 +613,7 @@ class _Receiver:
     __slots__ = ("_handler", "_where")
 
     def __init__(self, handler: Handler) -> None:
-        self._handler = handler
+        self._handler = defer(handler) if is_blocking(handler) else handler
         self._where = handler_name(handler)
 
     def deliver(self, session: Session, message: Message) -> object:
@@ -574,7 +627,8 @@ def _handle(context: Context, call: Handler, first: object, second: object) -> o
     token = handled.set(context)
     try:
         result = call(first, second)
-        if type(result) is COROUTINE:
+        kind = type(result)
+        if kind is COROUTINE or kind is BlockingCall:
             return Handling(context, result, _end)
         _end(context, result)
     except Exception as error:
@@ -617,6 +671,10 @@ def _answer(request_id: RequestId | None, result: object) -> object:
 def _check_middleware(handler: Handler, what: str) -> None:
     """Raises `ConfigurationError` unless it can be called with a context and `call_next`."""
     check_arity(handler, what, ("ctx", "call_next"))
+    if is_blocking(handler):
+        raise ConfigurationError(
+            f"{what} {handler_name(handler)}", "cannot be blocking: mark the handlers that are"
+        )
 
 
 def _accept(request: Request) -> Accept:

@@ -72,6 +72,7 @@ def new_view_module(
         path,
         _Instances(view).serve,
         name=handler_name(view),
+        kind="view",
         subprotocols=subprotocols,
         origins=origins,
     )

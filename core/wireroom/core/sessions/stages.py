@@ -42,6 +42,11 @@ class Stages:
         if lost:
             raise ConfigurationError("stages", f"{lost[0]} can never be reached from {initial}")
 
+    @property
+    def transitions(self) -> dict[Enum, frozenset[Enum]]:
+        """Which stages may follow which."""
+        return dict(self._transitions)
+
     def check(self, before: Enum, after: Enum) -> None:
         """Raises `LocalProtocolError` if `after` may not follow `before`."""
         if after not in self._transitions.get(before, ()):
