@@ -203,6 +203,14 @@ def test_what_begins_otherwise_is_refused_at_its_first_wrong_byte(data: bytes, c
         read(data[:count])
 
 
+@pytest.mark.parametrize("end", [b"x", b"\r"])
+def test_a_line_ends_within_107_bytes(end: bytes) -> None:
+    line = b"PROXY UNKNOWN ".ljust(106, b"x")
+    assert read(line) == (None, b"")
+    with pytest.raises(RemoteProtocolError, match="107 bytes"):
+        read(line + end)
+
+
 @pytest.mark.parametrize("cut", [None, 1])
 def test_a_length_beyond_the_bound_is_refused_before_its_bytes_come(cut: int | None) -> None:
     data = v2(TCP4, V4 + tlv(0x04, bytes(85)))
