@@ -11,7 +11,7 @@ from .dispatch.context import Context, current_context, current_session
 from .dispatch.decisions import Accept, Reject
 from .dispatch.effects import Broadcast, Close, Enter, Join, Leave, Send
 from .dispatch.function import WebSocket
-from .dispatch.handlers import command, controller
+from .dispatch.handlers import blocking, command, controller
 from .dispatch.module import Module
 from .dispatch.parsers import (
     BadMessage,
@@ -133,6 +133,7 @@ __all__ = [
     "WebSocket",
     "WebSocketView",
     "WireroomError",
+    "blocking",
     "command",
     "controller",
     "current_context",

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, cast, final
 from .app import App
 from .errors import IdsExhaustedError
 from .events import Output, PauseReading
-from .serving.calls import Calls
+from .serving.calls import Calls, Ended, advance
 from .serving.closing import ABNORMAL, Closing
 from .serving.messages import Messages
 from .serving.opening import Opening
@@ -359,6 +359,25 @@ class Hub:
         """
         self._turn.now = now
         return self._calls.step(invocation, error, value)
+
+    # The same in three, for transports that run the middle outside of the hub, in other threads.
+
+    def begin_step(self, invocation: Invocation) -> bool:
+        """A handler is about to take a step; False if it has ended, and must not."""
+        return self._calls.begin(invocation)
+
+    @staticmethod
+    def advance(
+        invocation: Invocation, error: BaseException | None = None, value: Any = None
+    ) -> Any | Ended:
+        """Run the handler, from one await to the next. In any thread: nothing of the hub's is read
+        or changed, but for what the handler asks for through `enter`."""
+        return advance(invocation, error, value)
+
+    def end_step(self, invocation: Invocation, outcome: Any | Ended, *, now: float) -> Any:
+        """`advance` has given this. Gives and raises what `resume` does."""
+        self._turn.now = now
+        return self._calls.end(invocation, outcome)
 
     def shutdown(
         self,

@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from math import inf, isnan
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, final
 
 from .deadlines import Deadlines
 from .errors import LocalProtocolError
 from .events import Output
 
+T = TypeVar("T")
+
 ForeignWait: TypeAlias = Callable[["Wait"], Generator[Any, Any, None]]
+
+
+class Enter(Protocol):
+    """Runs a function of ours as an input of the hub, whatever thread it is called in."""
+
+    def __call__(self, call: Callable[[], T], /) -> T:
+        """Give what `call` gives, or raise what it raises."""
 
 
 @final
@@ -27,6 +36,9 @@ class Turn:
     said of it yet. A transport that drains after its own inputs needs it only for application
     code that acts between them, which is why it is called before that takes effect: the transport
     says the time (`Hub.woken`) and drains soon.
+
+    `enter` is for transports that run application code outside of the hub's inputs, in other
+    threads: what such code asks of the hub goes through it.
     """
 
     __slots__ = (
@@ -35,6 +47,7 @@ class Turn:
         "_numbers",
         "deadlines",
         "dirty",
+        "enter",
         "foreign_wait",
         "now",
         "outputs",
@@ -50,6 +63,7 @@ class Turn:
         self.step: Invocation | None = None  # the handler whose step is running
         self.wake: Callable[[], None] | None = None
         self.foreign_wait: ForeignWait | None = None
+        self.enter: Enter | None = None
         self._awake = False
         self._numbers = 0
         self._before_drain: list[Callable[[], None]] = []
@@ -84,6 +98,10 @@ class Turn:
         fds = list(self.dirty)
         self.dirty.clear()
         return fds
+
+    def entered(self, call: Callable[[], T]) -> T:
+        """Call something that reads or changes the hub, from wherever application code runs."""
+        return call() if self.enter is None else self.enter(call)
 
     def wake_once(self) -> None:
         """There is something to drain: call `wake`, if it does not know."""
@@ -151,14 +169,22 @@ class Sleep(Wait):
         self.seconds = seconds
 
     def __await__(self) -> Generator[Any, Any, None]:
-        if not self.done and self.seconds < inf and self._turn.deadlines.get(self) is None:
-            self._turn.wake_once()
-            self._turn.deadlines.set(self, self._turn.now + self.seconds)
+        if not self.done:
+            self._turn.entered(self._begin)
         try:
             yield from super().__await__()
         finally:
-            if not self.done and not self._hooks:  # given up, and by everybody
-                self._turn.deadlines.discard(self)
+            if not self.done:
+                self._turn.entered(self._give_up)
+
+    def _begin(self) -> None:
+        if not self.done and self.seconds < inf and self._turn.deadlines.get(self) is None:
+            self._turn.wake_once()
+            self._turn.deadlines.set(self, self._turn.now + self.seconds)
+
+    def _give_up(self) -> None:
+        if not self.done and not self._hooks:  # given up, and by everybody
+            self._turn.deadlines.discard(self)
 
 
 @final
@@ -176,7 +202,7 @@ READY: Final = Ready()
 
 
 class Steps(Protocol):
-    """What an `async` handler is run by: a coroutine, or what takes its steps for it."""
+    """What a handler is run by: a coroutine, or what takes its steps for it."""
 
     def send(self, value: Any) -> Any:
         """The next step; `StopIteration` is the end."""
@@ -189,8 +215,34 @@ class Steps(Protocol):
 
 
 @final
+class BlockingCall:
+    """A call of a handler that is marked as blocking: a single step, which may take long."""
+
+    __slots__ = ("_arguments", "_handler")
+
+    def __init__(self, handler: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        self._handler = handler
+        self._arguments = arguments
+
+    def send(self, value: Any) -> Any:
+        """Call the handler; what it gives comes with a `StopIteration`, as a coroutine's does."""
+        try:
+            result = self._handler(*self._arguments)
+        except StopIteration as error:
+            raise RuntimeError("the handler raised StopIteration") from error
+        raise StopIteration(result)
+
+    def throw(self, error: BaseException) -> Any:
+        """Give it up before it was called."""
+        raise error
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@final
 class Invocation:
-    """One call of an `async def` handler, from `Invoke` to its end.
+    """One call of an `async def` handler, or of a blocking one, from `Invoke` to its end.
 
     `name` is the handler's, `fd` the session's it serves, `current` what it sees as the current
     context or session. `finished(result, error)` is called
@@ -230,3 +282,8 @@ class Invocation:
 
     def __repr__(self) -> str:
         return f"<Invocation {self.name} fd={self.fd}>"
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether it is a plain call that may take long, to be made in a thread."""
+        return isinstance(self.coroutine, BlockingCall)

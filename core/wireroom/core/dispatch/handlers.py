@@ -13,12 +13,14 @@ from types import CoroutineType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from ..errors import ConfigurationError
+from ..turn import BlockingCall
 
 Handler: TypeAlias = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 C = TypeVar("C", bound=type)
 
 COROUTINE: Final = CoroutineType
+RUNS: Final = (CoroutineType, BlockingCall)  # what a handler gives that the transport has to run
 
 
 def handler_name(handler: Handler) -> str:
@@ -26,6 +28,45 @@ def handler_name(handler: Handler) -> str:
     module = getattr(handler, "__module__", None)
     name = getattr(handler, "__qualname__", None) or repr(handler)
     return f"{module}.{name}" if module else name
+
+
+def blocking(handler: H) -> H:
+    """Mark a `def` handler that may take long: it runs in a thread, outside of the hub's step.
+
+    Later messages of its session wait for it, as for an `async def` handler; other sessions do
+    not. Sessions, rooms and users may be used in it as in any handler. On transports without
+    threads it is called as others are.
+    Raises `ConfigurationError` for an `async def` one.
+    """
+    if inspect.iscoroutinefunction(handler):
+        raise ConfigurationError(f"blocking: {handler_name(handler)}", "must be def")
+    handler.__wireroom_blocking__ = True  # type: ignore[attr-defined]
+    return handler
+
+
+def is_blocking(handler: Handler) -> bool:
+    """Whether a handler was marked with `blocking`."""
+    return getattr(handler, "__wireroom_blocking__", False)
+
+
+def call_handler(handler: Handler, arguments: tuple[object, ...]) -> Any:
+    """Call a handler, or give the `BlockingCall` of one that is marked as blocking."""
+    return BlockingCall(handler, arguments) if is_blocking(handler) else handler(*arguments)
+
+
+def defer(handler: Handler) -> Handler:
+    """What gives a `BlockingCall` of `handler`, in place of calling it."""
+    return lambda *arguments: BlockingCall(handler, arguments)
+
+
+def check_not_around_blocking(handler: Handler, middleware: list[Handler]) -> None:
+    """Raises `ConfigurationError` for `async def` middleware around a blocking handler."""
+    for each in middleware:
+        if is_blocking(handler) and inspect.iscoroutinefunction(each):
+            raise ConfigurationError(
+                f"middleware {handler_name(each)}",
+                f"must be def: it is around {handler_name(handler)}, which is blocking",
+            )
 
 
 def check_arity(handler: Handler, what: str, names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Calling handlers: `def` ones at once, `async def` ones step by step. Pure."""
+"""Calling handlers: `def` ones at once, `async def` and blocking ones step by step. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias, final
 
 from ..dispatch.context import Context, handled
-from ..dispatch.handlers import COROUTINE
+from ..dispatch.handlers import RUNS, call_handler
 from ..events import HandlerFailed, Invoke, Resume
 from ..sessions.session import Session
 from ..sessions.stats import Stats
@@ -23,6 +23,37 @@ class Finished:
 
 
 FINISHED: Final = Finished()
+
+
+@final
+class Ended:
+    """What `advance` gives for a step that was the last: what the handler gave or raised."""
+
+    __slots__ = ("error", "result")
+
+    def __init__(self, result: object, error: BaseException | None) -> None:
+        self.result = result
+        self.error = error
+
+
+def advance(
+    invocation: Invocation, error: BaseException | None = None, value: Any = None
+) -> Any | Ended:
+    """Run the handler itself from one await to the next, and nothing of the hub's.
+
+    `value` or `error` is what an await gave. Gives what the handler yields, or `Ended`.
+    """
+    token = handled.set(invocation.current)
+    try:
+        if error is None:
+            return invocation.coroutine.send(value)
+        return invocation.coroutine.throw(error)
+    except StopIteration as stop:
+        return Ended(stop.value, None)
+    except BaseException as raised:
+        return Ended(None, raised)
+    finally:
+        handled.reset(token)
 
 
 @final
@@ -46,13 +77,13 @@ class Calls:
         """Call a handler, `def` or `async def`; `finished` gets what it gave or raised."""
         token = handled.set(session)
         try:
-            result = handler(*arguments)
+            result = call_handler(handler, arguments)
         except Exception as error:
             finished(None, error)
             return
         finally:
             handled.reset(token)
-        if isinstance(result, COROUTINE):
+        if isinstance(result, RUNS):
             self.invoke(session, session, result, name, finished)
         else:
             finished(result, None)
@@ -124,30 +155,29 @@ class Calls:
         again after its `Resume`), or what the handler yielded to the transport's loop. Only
         exceptions that are no `Exception`, such as a cancellation, come out of it.
         """
-        if invocation.done:
+        if not self.begin(invocation):
             return FINISHED
+        self._turn.step = invocation
+        outcome = advance(invocation, error, value)
+        self._turn.step = None
+        return self.end(invocation, outcome)
+
+    def begin(self, invocation: Invocation) -> bool:
+        """The handler is about to take a step; False if it has ended already."""
+        if invocation.done:
+            return False
         if invocation.wait is not None and invocation.hook is not None:
             invocation.wait.remove_hook(invocation.hook)
             invocation.wait = invocation.hook = None
-        self._turn.step = invocation
-        token = handled.set(invocation.current)
-        try:
-            if error is None:
-                yielded = invocation.coroutine.send(value)
-            else:
-                yielded = invocation.coroutine.throw(error)
-        except BaseException as raised:
-            self._turn.step = None
-            handled.reset(token)
-            if isinstance(raised, StopIteration):
-                self._finish(invocation, raised.value, None)
-                return FINISHED
-            self._finish(invocation, None, raised)
-            if not isinstance(raised, Exception):
-                raise
+        return True
+
+    def end(self, invocation: Invocation, outcome: Any | Ended) -> Any:
+        """The step has given this; see `step` for what this gives and raises."""
+        if type(outcome) is Ended:
+            self._finish(invocation, outcome.result, outcome.error)
+            if outcome.error is not None and not isinstance(outcome.error, Exception):
+                raise outcome.error
             return FINISHED
-        self._turn.step = None
-        handled.reset(token)
-        if isinstance(yielded, Wait):
-            self._park(invocation, yielded)
-        return yielded
+        if isinstance(outcome, Wait):
+            self._park(invocation, outcome)
+        return outcome
