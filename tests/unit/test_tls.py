@@ -494,6 +494,7 @@ def test_close_notify_is_the_peers_end(contexts: tuple[ssl.SSLContext, ssl.SSLCo
     assert server.received_eof
     assert not client.received_eof
     assert server.receive_data(b"ignored") == b""
+    assert server._incoming.pending == 0
     with pytest.raises(LocalProtocolError):
         client.send([b"too late"])
     server.close_notify()
@@ -521,6 +522,15 @@ def test_close_notify_in_the_handshake_tells_nobody(files: Files) -> None:
     assert server.data_to_send() == b""
     with pytest.raises(LocalProtocolError):
         server.send([b"too late"])
+
+
+def test_what_waits_for_the_handshake_is_dropped_by_close_notify(files: Files) -> None:
+    server = server_pipe(server_context(files.both))
+    client = client_pipe(client_context(files.ca))
+    client.send([b"unsaid"])
+    client.close_notify()
+    assert exchange(server, client) == (b"", b"")
+    assert server.handshake_done
 
 
 # -- bad peers ----------------------------------------------------------------------------------

@@ -281,7 +281,7 @@ class TlsPipe:
         What comes after the peer's close_notify is ignored (RFC 8446 section 6.1).
         """
         if self.received_eof:
-            return b""
+            return b""  # and keep nothing
         self._incoming.write(data)
         if not self.handshake_done:
             if len(self._head) < 8:
@@ -301,9 +301,8 @@ class TlsPipe:
             self._waiting += buffers
             return
         data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-        rest = memoryview(data)
-        while rest:  # a record a time
-            rest = rest[self._tls.write(rest) :]
+        if data:
+            self._tls.write(data)  # all of it: the memory that it goes to is never full
 
     def data_to_send(self) -> bytes:
         """All ciphertext that there is for the peer since the last call."""
@@ -312,10 +311,9 @@ class TlsPipe:
     def close_notify(self) -> None:
         """Tell the peer that nothing more will be sent; what it sends is received still.
 
-        Doing this twice is harmless, and during the handshake there is nobody to tell.
+        Doing this twice is harmless. During the handshake there is nobody to tell, and what waits
+        for its end is dropped.
         """
-        if self._closed:
-            return
         self._closed = True
         self._waiting.clear()
         if self.handshake_done:
@@ -347,7 +345,6 @@ class TlsPipe:
             return False
         except ssl.SSLError as error:
             if self._server_side and _is_plain_http(self._head):
-                self._outgoing.read()  # the alert
                 raise PlainHttpError("the peer speaks HTTP without TLS") from error
             raise
         self.handshake_done = True
