@@ -469,12 +469,19 @@ def test_a_full_server_refuses_with_503(run: RunLoop) -> None:
     run(main())
 
 
-def test_wss(run: RunLoop) -> None:
+@pytest.fixture(scope="module")
+def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, and that of a client which trusts it."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
+    return context, trusting
+
+
+def test_wss(run: RunLoop, certificates: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    context, trusting = certificates
 
     async def main() -> None:
         async with Server(make_app(), "127.0.0.1", 0, ssl=context) as server:
@@ -496,13 +503,12 @@ def test_wss(run: RunLoop) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("messages", [0, 1, 2, 3])
 def test_wss_says_what_nobody_asked_for_and_ends_in_order(
-    run: RunLoop, messages: int, caplog: pytest.LogCaptureFixture
+    run: RunLoop,
+    messages: int,
+    caplog: pytest.LogCaptureFixture,
+    certificates: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    context, trusting = certificates
 
     async def main() -> None:
         server = Server(make_app(), "127.0.0.1", 0, ssl=context, grace_s=10.0)
@@ -565,6 +571,33 @@ def test_a_cancellation_that_nobody_asked_for_is_logged(
 
     run(main())
     assert "something it awaited was cancelled" in caplog.text
+
+
+def test_tls_that_is_none_and_tls_that_stalls_are_counted(
+    run: RunLoop, certificates: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    async def main() -> None:
+        app = make_app(limits=Limits(head_timeout_s=0.2))
+        async with Server(app, port=0, ssl=certificates[0]) as server:
+            plain, to_plain = await raw(server, b"GET / HTTP/1.1\r\n\r\n")
+            stalled, to_stalled = await raw(server, b"\x16\x03\x01")
+            for reader in (plain, stalled):
+                with contextlib.suppress(ConnectionResetError):
+                    await reader.read()
+            to_plain.close()
+            to_stalled.close()
+            assert server.tls_failures == 2
+            assert server.hub.stats().connections_total == 0
+
+    run(main())
+
+
+def test_tls_and_the_proxy_protocol_exclude_each_other(
+    certificates: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    app = make_app(trusted_proxies=["127.0.0.1"], proxy_protocol=True)
+    with pytest.raises(ConfigurationError, match=r"ssl, App\.proxy_protocol"):
+        Server(app, ssl=certificates[0])
 
 
 def test_an_existing_socket_and_ipv6(run: RunLoop) -> None:

@@ -245,7 +245,14 @@ class Server(TaskDrain[_Connection]):
         close_code: int = 1001,
         **listen: Unpack[SocketOptions],
     ) -> None:
-        super().__init__(app, logger, grace_s=grace_s, spread_s=spread_s, close_code=close_code)
+        super().__init__(
+            app,
+            logger,
+            grace_s=grace_s,
+            spread_s=spread_s,
+            close_code=close_code,
+            secure=ssl is not None,
+        )
         self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
         self.tls_failures = 0  # TLS handshakes that failed, or were not done in time
         self._host = host

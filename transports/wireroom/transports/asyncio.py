@@ -77,6 +77,7 @@ class _Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
         _set_no_delay(transport)
         server = self._server
+        server.handshakes.pop(self, None)
         server.sockets.add(self)
         try:
             self.fd = server.hub.connect(
@@ -205,9 +206,12 @@ class Server(Drain[_Connection]):
             grace_s=grace_s,
             spread_s=spread_s,
             close_code=close_code,
+            secure=ssl is not None,
         )
         self.sockets: set[_Connection] = set()  # all connections, and the refused
         self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
+        self.handshakes: dict[_Connection, float] = {}  # TLS's, by when they began
+        self._tls_failures = 0
         self.now = 0.0  # of the loop turn's first input, which is good enough for the others
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self._host = host
@@ -242,7 +246,7 @@ class Server(Drain[_Connection]):
         timeout = None if self._ssl is None else self.hub.limits.head_timeout_s
         for listener in self._listeners:
             server = await self.loop.create_server(
-                lambda: _Connection(self),
+                self._new_connection,
                 sock=listener,
                 ssl=self._ssl,
                 ssl_handshake_timeout=timeout,
@@ -338,6 +342,29 @@ class Server(Drain[_Connection]):
         for each in waits:
             each.cancel()
         return self._quiet.is_set()
+
+    def _new_connection(self) -> _Connection:
+        connection = _Connection(self)
+        if self._ssl is not None:
+            self._count_tls_failures()
+            self.handshakes[connection] = self.time()
+        return connection
+
+    @property
+    def tls_failures(self) -> int:
+        """TLS handshakes that failed, or were not done in time. asyncio tells nobody, so each is
+        counted when its time is up."""
+        self._count_tls_failures()
+        return self._tls_failures
+
+    def _count_tls_failures(self) -> None:
+        until = self.time() - self.hub.limits.head_timeout_s
+        while self.handshakes:
+            connection, begun = next(iter(self.handshakes.items()))
+            if begun > until:
+                break
+            del self.handshakes[connection]
+            self._tls_failures += 1
 
     def remember(self, connection: _Connection) -> None:
         """`connection` has a socket, and an fd."""

@@ -86,7 +86,13 @@ class Drain(ABC, Generic[C]):
         grace_s: float,
         spread_s: float,
         close_code: int,
+        secure: bool = False,
     ) -> None:
+        if secure and app.proxy_protocol:
+            raise ConfigurationError(
+                "ssl, App.proxy_protocol",
+                "a proxy's header comes before TLS: end the TLS in the proxy, or send no header",
+            )
         for name, seconds in (("grace_s", grace_s), ("spread_s", spread_s)):
             if not seconds >= 0:
                 raise ConfigurationError(name, f"must not be negative, not {seconds!r}")

@@ -36,6 +36,7 @@ class TaskDrain(Drain[C]):
         grace_s: float,
         spread_s: float,
         close_code: int,
+        secure: bool = False,
     ) -> None:
         super().__init__(
             app,
@@ -45,6 +46,7 @@ class TaskDrain(Drain[C]):
             grace_s=grace_s,
             spread_s=spread_s,
             close_code=close_code,
+            secure=secure,
         )
         self._clock: Callable[[], float] = _not_started
         self._post: Callable[[Callable[[], object]], object] = _not_started
