@@ -25,13 +25,14 @@ from .serving.messages import Messages
 from .serving.opening import Opening
 from .serving.recurring import Farewell, Pages, Periodic
 from .serving.timeouts import Timeouts
+from .sessions.guarded import GuardedHub, GuardedSession, GuardedUser
 from .sessions.ids import new_fds
 from .sessions.registry import Registry
 from .sessions.sending import by_module
-from .sessions.session import Session
+from .sessions.session import Session, SessionHub
 from .sessions.stats import Stats
 from .sessions.users import User, UserId, Users
-from .turn import ForeignWait, Invocation, Sleep, Turn
+from .turn import Enter, ForeignWait, Invocation, Sleep, Turn
 from .wire.close_codes import CloseCode
 from .wire.http_head import RequestReader
 from .wire.request import Address, Certificate, Response
@@ -47,8 +48,9 @@ class Hub:
     """One server's connections. Raises `ConfigurationError` for an app that cannot work.
 
     `wake` is called when application code acts between two inputs: say `woken(now=)` at once, and
-    drain soon. `foreign_wait` lets tasks of the transport's loop await what is ours. Both are for
-    transports and may be left out.
+    drain soon. `foreign_wait` lets tasks of the transport's loop await what is ours. `enter` is for
+    transports that run handlers in other threads: it runs a function as an input, and what such
+    handlers ask of sessions, rooms, users and the hub goes through it. All may be left out.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Hub:
         *,
         wake: Callable[[], None] | None = None,
         foreign_wait: ForeignWait | None = None,
+        enter: Enter | None = None,
     ) -> None:
         app.check()
         self.app = app
@@ -64,6 +67,11 @@ class Hub:
         self._turn = Turn()
         self._turn.wake = wake
         self._turn.foreign_wait = foreign_wait
+        self._turn.enter = enter
+        # What application code sees of the hub, and by which types.
+        self._seen: SessionHub = self if enter is None else GuardedHub(self, self._turn)
+        self._session_type = Session if enter is None else GuardedSession
+        self._user_type = User if enter is None else GuardedUser
         self._stats = Stats()
         self._registry = Registry(new_fds(app.fd_policy, app.fd_max))
         self._taken: list[Session] = []  # sessions to look at once the transport has taken bytes
@@ -97,7 +105,7 @@ class Hub:
 
     def user(self, user_id: UserId) -> User:
         """The user with this id, connected or not."""
-        return User(self._users, user_id)
+        return self._user_type(self._users, user_id)
 
     def service(self, service: type[S]) -> S:
         """The hub's instance of what the application provides under a type.
@@ -220,7 +228,7 @@ class Hub:
                 response=RequestReader(self.limits).respond(None, response, close=True),
             )
         self._registry.generation += 1
-        session = Session(
+        session = self._session_type(
             fd=fd,
             generation=self._registry.generation,
             address=address,
@@ -229,7 +237,7 @@ class Hub:
             limits=self.limits,
             turn=self._turn,
             stats=self._stats,
-            hub=self,
+            hub=self._seen,
             users=self._users,
         )
         self._registry.add(session)
@@ -324,7 +332,7 @@ class Hub:
         """The server begins: periodic handlers count from here."""
         self._turn.now = now
         for seconds, handler in self.app.periodic:
-            Periodic(handler, seconds, self, self._turn, self._calls).schedule()
+            Periodic(handler, seconds, self, self._seen, self._turn, self._calls).schedule()
 
     def woken(self, *, now: float) -> None:
         """Application code acts between two inputs, as `wake` has said: this is the time."""

@@ -141,8 +141,6 @@ class WebSocket:
         Raises `LocalProtocolError` for a subprotocol that was not offered, or a second accept.
         """
         self._decide("accept", Accept(subprotocol, headers, user))
-        if not self.session.is_connected:  # a second session, where only one is allowed
-            raise self.session.closed_error()
         return READY
 
     def reject(self, status: int = 403, body: bytes | str = "", headers: HeaderItems = ()) -> Ready:
@@ -151,25 +149,28 @@ class WebSocket:
         return READY
 
     def _decide(self, verb: str, decision: Decision) -> None:
-        phase = self.session.phase
-        if phase is State.OPEN:
-            instead = "send() or receive()" if verb == "accept" else "close()"
-            raise LocalProtocolError(
-                f"{verb}(): the handshake has been accepted already, so call {instead}"
-            )
-        if phase is not State.REQUEST:
-            raise self.session.closed_error()
-        self._host.decide(self.session, decision)
+        session = self.session
+
+        def decide() -> None:
+            if session.phase is State.OPEN:
+                instead = "send() or receive()" if verb == "accept" else "close()"
+                raise LocalProtocolError(
+                    f"{verb}(): the handshake has been accepted already, so call {instead}"
+                )
+            if session.phase is not State.REQUEST:
+                raise session.closed_error()
+            self._host.decide(session, decision)
+            # Without a second session, where only one is allowed.
+            if isinstance(decision, Accept) and not session.is_connected:
+                raise session.closed_error()
+
+        session.turn.entered(decide)
 
     # -- messages -----------------------------------------------------------------------------
 
     async def receive(self) -> Message | None:
         """The next message, or None when there will be none."""
-        session = self.session
-        session.busy = False
-        message = await session.receive()
-        session.busy = message is not None
-        return message
+        return await self.session.receive()
 
     async def receive_text(self) -> str:
         """The next message, which must be text; a binary one closes with 1003.
@@ -262,11 +263,14 @@ class WebSocket:
         Nothing happens if the session has closed, whatever the code: handing on the code that it
         closed with is no mistake. Raises what `Session.close` raises.
         """
+        self.session.turn.entered(lambda: self._close(code, reason))
+        return READY
+
+    def _close(self, code: int, reason: str) -> None:
         if self.session.phase is State.REQUEST:
             self._decide("close", Reject())
         elif self.session.phase is State.OPEN:
             self.session.close(code, reason)
-        return READY
 
     # -- more ---------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from ..dispatch.http import HttpRoute, as_response
 from ..dispatch.module import SessionModule
 from ..errors import LocalProtocolError, RemoteProtocolError, SessionClosedError
 from ..events import RequestAnswered, SessionOpened
+from ..sessions.guarded import GuardedRoom
 from ..sessions.rooms import Namespace, Room, RoomHook
 from ..sessions.session import Session
 from ..sessions.stats import Stats
@@ -80,6 +81,7 @@ class Opening:
             pack=module.pack,
             room_sessions_max=self._limits.room_sessions_max,
             presence=module.presence,
+            room_type=Room if self._turn.enter is None else GuardedRoom,
         )
         namespace.on_join = self._room_hook(module.on_join_handler)
         namespace.on_leave = self._room_hook(module.on_leave_handler)
@@ -201,6 +203,7 @@ class Opening:
         session.stage = None if module.stages is None else module.stages.initial
         session.reads_inbox = session.deliver is None
         if isinstance(module, FunctionModule):
+            session.in_function = True
             websocket = WebSocket(self, session)
 
             def ended(result: object, error: BaseException | None) -> None:

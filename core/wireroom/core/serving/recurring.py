@@ -10,7 +10,7 @@ from typing import Final, Protocol, final
 
 from ..dispatch.handlers import Handler, handler_name
 from ..sessions.sending import send_to_all
-from ..sessions.session import Session
+from ..sessions.session import Session, SessionHub
 from ..sessions.stats import Stats
 from ..turn import Turn
 from ..wire.framing import Message
@@ -20,7 +20,7 @@ _FAREWELL_INTERVAL_S: Final = 0.1  # between two batches of sessions that are to
 
 
 class PeriodicHost(Protocol):
-    """What a periodic handler is given, and asked about: the hub."""
+    """The hub, which is asked whether it goes on."""
 
     is_shutting_down: bool
 
@@ -29,15 +29,22 @@ class PeriodicHost(Protocol):
 class Periodic:
     """A handler of the application that is called every `seconds`, never twice at a time."""
 
-    __slots__ = ("_calls", "_handler", "_hub", "_name", "_next", "_seconds", "_turn")
+    __slots__ = ("_calls", "_given", "_handler", "_hub", "_name", "_next", "_seconds", "_turn")
 
     def __init__(
-        self, handler: Handler, seconds: float, hub: PeriodicHost, turn: Turn, calls: Calls
+        self,
+        handler: Handler,
+        seconds: float,
+        hub: PeriodicHost,
+        given: SessionHub,
+        turn: Turn,
+        calls: Calls,
     ) -> None:
         self._handler = handler
         self._name = handler_name(handler)
         self._seconds = seconds
         self._hub = hub
+        self._given = given  # to the handler: the hub, or what guards it
         self._turn = turn
         self._calls = calls
         self._next = turn.now
@@ -56,7 +63,7 @@ class Periodic:
             if not self._hub.is_shutting_down:
                 self.schedule()
 
-        self._calls.call(None, self._handler, (self._hub,), self._name, finished)
+        self._calls.call(None, self._handler, (self._given,), self._name, finished)
 
 
 @final

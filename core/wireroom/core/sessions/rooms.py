@@ -51,6 +51,7 @@ class Namespace:
     __slots__ = (
         "_changes",
         "_presence",
+        "_room_type",
         "members",
         "not_packed",
         "on_join",
@@ -62,7 +63,14 @@ class Namespace:
     )
 
     def __init__(
-        self, *, turn: Turn, stats: Stats, pack: Pack, room_sessions_max: int, presence: bool
+        self,
+        *,
+        turn: Turn,
+        stats: Stats,
+        pack: Pack,
+        room_sessions_max: int,
+        presence: bool,
+        room_type: type[Room],
     ) -> None:
         self.members: dict[str, dict[Session, Member]] = {}
         self.on_join: RoomHook | None = None
@@ -73,12 +81,13 @@ class Namespace:
         self.stats = stats
         self.turn = turn
         self._presence = presence
+        self._room_type = room_type
         # By room: who came (True) or left (False) in this turn, and was otherwise before it.
         self._changes: dict[str, dict[Member, bool]] = {}
 
     def room(self, name: str) -> Room:
         """The room of that name, whether anybody is in it or not."""
-        return Room(self, name)
+        return self._room_type(self, name)
 
     def join(self, name: str, session: Session) -> bool:
         """Put a session into a room; False if it was there.
@@ -98,7 +107,7 @@ class Namespace:
         member = members[session] = Member(session.fd, session.user_id, self.turn.now)
         self._changed(name, member, True)
         if self.on_join is not None:
-            self.on_join(session, Room(self, name))
+            self.on_join(session, self.room(name))
         return True
 
     def leave(self, name: str, session: Session) -> bool:
@@ -112,7 +121,7 @@ class Namespace:
             self.stats.rooms -= 1
         self._changed(name, member, False)
         if self.on_leave is not None:
-            self.on_leave(session, Room(self, name))
+            self.on_leave(session, self.room(name))
         return True
 
     def _changed(self, name: str, member: Member, joined: bool) -> None:
@@ -144,7 +153,6 @@ class Namespace:
             self.room(name).broadcast(message)
 
 
-@final
 class Room:
     """A room by its name, in one module's namespace."""
 
@@ -153,6 +161,11 @@ class Room:
     def __init__(self, namespace: Namespace, name: str) -> None:
         self._namespace = namespace
         self.name = name
+
+    @property
+    def turn(self) -> Turn:
+        """The hub's."""
+        return self._namespace.turn
 
     def __repr__(self) -> str:
         return f"<Room {self.name!r} of {len(self)}>"

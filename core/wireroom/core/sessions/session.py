@@ -84,7 +84,6 @@ class SessionHub(Protocol):
         """What came after the last message takes effect now; the session's own business."""
 
 
-@final
 class Session:
     """One connection.
 
@@ -114,6 +113,7 @@ class Session:
         "generation",
         "held",
         "hub",
+        "in_function",
         "inbox",
         "inbox_bytes",
         "invocations",
@@ -190,6 +190,8 @@ class Session:
         # What `receive` takes from: the inbox, if the module has no handlers, or what was handed
         # to a reader that waited for it.
         self.reads_inbox = False
+        # Whether a function serves it: what it has received is handled until it asks for more.
+        self.in_function = False
         self.mail: deque[Message] = deque()
         self.requests: dict[RequestId, PendingReply] = {}  # of ours that wait for the peer
         self.readers = 0  # how many wait in `receive`
@@ -258,6 +260,9 @@ class Session:
 
     @user.setter
     def user(self, user: object) -> None:
+        self._bind(user)
+
+    def _bind(self, user: object) -> None:
         self.users.remove(self)
         self._user = user
         self.user_id = user_id_of(user)
@@ -267,6 +272,9 @@ class Session:
     @property
     def state(self) -> Any:
         """A place for attributes of the application's own."""
+        return self._ensure_state() if self._app_state is None else self._app_state
+
+    def _ensure_state(self) -> SessionState:
         if self._app_state is None:
             self._app_state = SessionState()
         return self._app_state
@@ -274,6 +282,9 @@ class Session:
     @property
     def rooms(self) -> list[str]:
         """The names of the rooms it is in."""
+        return self._room_names()
+
+    def _room_names(self) -> list[str]:
         return list(self._rooms or ())
 
     # -- what the application wishes ----------------------------------------------------------
@@ -324,22 +335,18 @@ class Session:
             message = self.receive_nowait()
             if message is not None:
                 return message
-            if self.phase in (State.HEAD, State.REQUEST):
-                raise LocalProtocolError("accept() the handshake before receiving")
-            if self.phase is not _OPEN:
+            wait = self.begin_receiving()
+            if wait is None:
                 return None
-            if self.received is None:
-                self.received = Wait(self.turn)
-            self.readers += 1
             try:
-                await self.received
+                await wait
             finally:
-                self.readers -= 1
-                if not self.readers:
-                    self.received = None
+                self.end_receiving()
 
     def receive_nowait(self) -> Message | None:
         """The next message that has come for `receive`, or None if there is none now."""
+        if self.in_function:
+            self.busy = False
         if self.mail:
             return self.mail.popleft()
         if not self.reads_inbox:
@@ -349,6 +356,7 @@ class Session:
                 self.hub.settle(self)
             return None
         message = self.pop_inbox()
+        self.busy = self.in_function
         self.maybe_resume()
         return message
 
@@ -364,18 +372,14 @@ class Session:
         error or with something else, `SessionClosedError`, and `LocalProtocolError` if the
         module's parser knows no requests.
         """
-        module = self.module
         pending = PendingReply(Sleep(self.turn, timeout_s))
-        request_id = f"s{self.turn.next_number()}"
-        self.send(module.pack_request(data, request_id))
-        self.requests[request_id] = pending
+        request_id = self.begin_request(data, pending)
         try:
             await pending.arrived
         finally:
-            del self.requests[request_id]
-            self.turn.deadlines.discard(pending.arrived)
+            self.end_request(request_id, pending)
         if pending.reply is not None:
-            return module.reply_data(pending.reply, reply_type)
+            return self.module.reply_data(pending.reply, reply_type)
         if self.phase is not _OPEN:
             raise self.closed_error()
         raise TimeoutError(f"no reply within {timeout_s:g} s")
@@ -451,6 +455,38 @@ class Session:
         return self.namespace
 
     # -- for the hub --------------------------------------------------------------------------
+
+    def begin_receiving(self) -> Wait | Ready | None:
+        """What `receive` waits for, until `end_receiving`; None if nothing will come."""
+        if self.phase in (State.HEAD, State.REQUEST):
+            raise LocalProtocolError("accept() the handshake before receiving")
+        if self.mail or (self.inbox and self.reads_inbox):  # since it was looked
+            self.readers += 1
+            return READY
+        if self.phase is not _OPEN:
+            return None
+        if self.received is None:
+            self.received = Wait(self.turn)
+        self.readers += 1
+        return self.received
+
+    def end_receiving(self) -> None:
+        """`receive` does not wait any more."""
+        self.readers -= 1
+        if not self.readers:
+            self.received = None
+
+    def begin_request(self, data: object, pending: PendingReply) -> RequestId:
+        """Send a request, whose reply `pending` waits for until `end_request`; its id."""
+        request_id = f"s{self.turn.next_number()}"
+        self.send(self.module.pack_request(data, request_id))
+        self.requests[request_id] = pending
+        return request_id
+
+    def end_request(self, request_id: RequestId, pending: PendingReply) -> None:
+        """Nobody waits for the reply any more."""
+        del self.requests[request_id]
+        self.turn.deadlines.discard(pending.arrived)
 
     def happened(self, what: Input) -> None:
         self.phase = next_state(self.phase, what)

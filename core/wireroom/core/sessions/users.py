@@ -67,7 +67,6 @@ class Users:
             self.stats.users -= 1
 
 
-@final
 class User:
     """A user by id; may be held while the user comes and goes."""
 
@@ -76,6 +75,11 @@ class User:
     def __init__(self, users: Users, user_id: UserId) -> None:
         self._users = users
         self.id = user_id
+
+    @property
+    def turn(self) -> Turn:
+        """The hub's."""
+        return self._users.turn
 
     def __repr__(self) -> str:
         return f"<User {self.id!r} with {len(self.sessions)} sessions>"
