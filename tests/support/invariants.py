@@ -20,6 +20,13 @@ def check_invariants(simulation: Simulation) -> None:
     assert stats.rooms == len(rooms)
     for session in sessions:
         assert hub.session(session.fd) is session
+        outbox = session.outbox
+        if outbox.plain:
+            assert not outbox.control
+            assert not outbox.responses
+            assert not session.waits_for_outbox, "nobody would tell it"
+        assert session.framing is not None
+        assert outbox.sharing_key == session.framing.sharing_key
         for name in session.rooms:
             members = set(session.room(name))
             assert session in members

@@ -266,6 +266,30 @@ def test_awaiting_send_waits_until_the_outbox_is_below_its_mark() -> None:
     assert peer.messages == ["x" * 496] * 10
 
 
+def test_a_task_that_awaits_send_goes_on_when_all_is_taken_at_once() -> None:
+    app = App(limits=Limits(outbox_mark_bytes=100), deflate=None)
+    app.module("/")
+    simulation = Simulation(app)
+    peer = simulation.open("/")
+    session = simulation.session(peer)
+    session.send("first")
+    simulation.settle()
+    assert session.outbox.plain  # nobody waits, and so nobody would be told
+    done: list[int] = []
+
+    async def task() -> None:
+        for size in (200, 1, 200):
+            await session.send("x" * size)
+            done.append(size)
+
+    simulation.spawn(task())
+    assert done == [200, 1, 200]
+    assert [len(message) for message in peer.messages] == [5, 200, 1, 200]
+    session.send("last")
+    simulation.settle()
+    assert session.outbox.plain
+
+
 def test_drain_waits_for_what_was_sent_before() -> None:
     app = App(limits=Limits(outbox_mark_bytes=1000), deflate=None)
     events: list[str] = []

@@ -8,15 +8,20 @@ from wireroom.core.sessions.outbox import Outbox
 
 
 def new_outbox() -> Outbox:
-    return Outbox(mark=10, limit=20)
+    return Outbox(fd=1, mark=10, limit=20)
 
 
 def test_frames_come_in_order_and_once() -> None:
     outbox = new_outbox()
-    outbox.put(b"one")
-    outbox.put(b"two")
-    assert outbox.take() == [b"one", b"two"]
-    assert outbox.take() == []
+    for count in (1, 2, 3, 1):
+        frames = [b"%d" % number for number in range(count)]
+        for frame in frames:
+            outbox.put(frame)
+        assert outbox.frames == frames
+        assert outbox.waiting == count
+        assert outbox.take() == frames
+        assert outbox.take() == []
+        assert outbox.waiting == 0
     assert outbox.empty
 
 

@@ -141,18 +141,21 @@ class Hub:
 
         To be called only while the socket accepts bytes; say `bytes_unsent` of what it did not.
         """
-        session = self._registry.get(fd)
-        if session is None:
+        outbox = self._registry.outbox(fd)
+        if outbox is None:
             return []
-        outbox = session.outbox
-        size = outbox.size
-        if outbox.control:
-            size += sum(map(len, outbox.control))
+        if outbox.plain:
+            self._stats.bytes_sent += outbox.waiting - outbox.unsent
+            return outbox.take_frames()
+        size = outbox.size + sum(map(len, outbox.control or ()))
         taken = outbox.take()
         if taken:
             self._stats.bytes_sent += size
+            session = self._registry.require(fd)
             if session.waits_for_outbox:
                 self._taken.append(session)
+            else:
+                outbox.plain = session.is_connected
         return taken
 
     def next_output(self) -> Output | None:

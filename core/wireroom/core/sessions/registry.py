@@ -7,6 +7,7 @@ from typing import final
 
 from ..errors import LocalProtocolError
 from .ids import FdPool
+from .outbox import Outbox
 from .session import Session
 
 
@@ -15,12 +16,14 @@ class Registry:
     """Connections by fd. An fd is taken at `connect`, and free only when the
     transport has said `connection_lost` and carried out what was said of it before."""
 
-    __slots__ = ("_fds", "_sessions", "generation", "get")
+    __slots__ = ("_fds", "_outboxes", "_sessions", "generation", "get", "outbox")
 
     def __init__(self, fds: FdPool) -> None:
         self._fds = fds
         self._sessions: dict[int, Session] = {}
+        self._outboxes: dict[int, Outbox] = {}
         self.get = self._sessions.get  # the connection of an fd, or None
+        self.outbox = self._outboxes.get  # its outbox, or None
         self.generation = 0  # of the newest connection
 
     def __len__(self) -> int:
@@ -37,6 +40,7 @@ class Registry:
     def add(self, session: Session) -> None:
         """Register a connection under the fd acquired for it."""
         self._sessions[session.fd] = session
+        self._outboxes[session.fd] = session.outbox
 
     def require(self, fd: int) -> Session:
         """The connection of `fd`. Raises `LocalProtocolError` if there is none."""
@@ -48,6 +52,7 @@ class Registry:
     def remove(self, session: Session) -> None:
         """The socket is gone: forget the connection. Its fd is not free yet."""
         del self._sessions[session.fd]
+        del self._outboxes[session.fd]
 
     def release(self, fd: int) -> None:
         """The fd of a removed connection may be used again."""

@@ -14,7 +14,7 @@ from .stats import Stats
 if TYPE_CHECKING:
     from .session import Session
 
-_OPEN: Final = State.OPEN  # looked up for every receiver
+_OPEN: Final = State.OPEN
 
 
 def by_module(sessions: Iterable[Session]) -> dict[Any, list[Session]]:
@@ -48,24 +48,28 @@ def send_to_all(
     excluded = set(exclude)
     dirty = turn.dirty
     shared: dict[object, bytes] = {}
-    key: object = None  # of the framing that `frame` is for
+    key: object = None  # of the outboxes that `frame` is for
     frame = b""
     size = 0
     above: list[Session] = []  # looked at afterwards, since closing one changes the room
     sent = 0
     for session in sessions:
-        framing = session.framing
-        if framing is None or session.phase is not _OPEN or (excluded and session in excluded):
+        if excluded and session in excluded:
             continue
-        if framing.sharing_key is not key or key is None:
-            key = framing.sharing_key
+        outbox = session.outbox  # of the rest of a session as little as can be is looked at
+        if outbox.sharing_key is not key or key is None:
+            framing = session.framing
+            if framing is None or session.phase is not _OPEN:
+                continue
+            key = outbox.sharing_key
             frame = _shared_frame(framing, message, shared)
             size = len(frame)
-        outbox = session.outbox
-        if not outbox.frames:
-            dirty[session.fd] = None
-        outbox.frames.append(frame)
-        outbox.waiting += size
+        if outbox.first is None:
+            dirty[outbox.fd] = None
+            outbox.first = frame
+            outbox.waiting += size
+        else:
+            outbox.put(frame)
         sent += 1
         if outbox.waiting > outbox.mark:
             above.append(session)

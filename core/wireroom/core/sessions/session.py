@@ -180,7 +180,7 @@ class Session:
         self.framing: Framing | None = None
         self.subprotocol: str | None = None
         self.held = b""  # bytes that came while the application decided about a request
-        self.outbox = Outbox(mark=limits.outbox_mark_bytes, limit=limits.outbox_bytes)
+        self.outbox = Outbox(fd=fd, mark=limits.outbox_mark_bytes, limit=limits.outbox_bytes)
         self.want_close = False  # Disconnect as soon as the outbox has been taken
         self.answered = False  # whether the peer has ended its side, by Close or EOF
         self.paused = False  # whether we asked the transport to stop reading
@@ -302,10 +302,12 @@ class Session:
             message = self.module.pack(message)
         frame = framing.encode_message(message)  # type: ignore[arg-type]  # a message by now
         outbox = self.outbox
-        if not outbox.frames:
+        if outbox.first is None:
             self.turn.mark(self.fd)
-        outbox.frames.append(frame)
-        outbox.waiting += len(frame)
+            outbox.first = frame
+            outbox.waiting += len(frame)
+        else:
+            outbox.put(frame)
         self.stats.messages_sent += 1
         if outbox.waiting <= outbox.mark:
             return READY
@@ -321,6 +323,7 @@ class Session:
             return READY
         if self._drained is None:
             self._drained = Wait(self.turn)
+            self.outbox.plain = False
         return self._drained
 
     async def receive(self) -> Message | None:
@@ -490,6 +493,9 @@ class Session:
 
     def happened(self, what: Input) -> None:
         self.phase = next_state(self.phase, what)
+        framing = self.framing if self.phase is _OPEN else None
+        self.outbox.sharing_key = None if framing is None else framing.sharing_key
+        self.outbox.plain = False
 
     def closed_error(self) -> SessionClosedError:
         if self.phase in (State.HEAD, State.REQUEST):
@@ -557,7 +563,7 @@ class Session:
         if (
             self.phase is _OPEN
             and outbox.waiting > outbox.limit
-            and outbox.waiting > len(outbox.frames[-1])
+            and outbox.waiting > len(outbox.frames[-1])  # what is larger by itself may go alone
         ):
             self.stats.overflowed += 1
             self.stats.dropped_messages_sent += outbox.clear()
@@ -565,7 +571,8 @@ class Session:
 
     @property
     def waits_for_outbox(self) -> bool:
-        """Whether something is to happen once the transport has taken bytes."""
+        """Whether something is to happen once the transport has taken bytes. What makes it so
+        makes the outbox no longer `plain`."""
         return self._drained is not None or self.paused or self.want_close or bool(self.inbox)
 
     def outbox_taken(self) -> None:
@@ -601,6 +608,7 @@ class Session:
         it is not read from now."""
         if not self.paused and self.phase in (_OPEN, State.HEAD) and self.is_full:
             self.paused = True
+            self.outbox.plain = False
             self.turn.put(PauseReading(self.fd))
         return self.paused
 
@@ -645,6 +653,7 @@ class Session:
     def put_inbox(self, message: Message) -> None:
         self.inbox.append(message)
         self.inbox_bytes += len(message)
+        self.outbox.plain = False
 
     def pop_inbox(self) -> Message:
         message = self.inbox.popleft()
