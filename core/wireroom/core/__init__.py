@@ -63,6 +63,7 @@ from .wire.close_codes import CloseCode
 from .wire.deflate import Deflate
 from .wire.framing import CloseReceived, PingReceived, PongReceived, Violation
 from .wire.request import Request, Response
+from .wire.request_head import request_head
 from .wire.url import URL
 
 __all__ = [
@@ -138,4 +139,5 @@ __all__ = [
     "controller",
     "current_context",
     "current_session",
+    "request_head",
 ]
