@@ -136,6 +136,12 @@ def test_every_default_is_named_once() -> None:
     assert listening._DEFAULTS.keys() == ListenOptions.__annotations__.keys()
 
 
+def test_no_port_is_nowhere() -> None:
+    with listeners(port=None) as opened:
+        assert opened == []
+    assert fails(port=None, unix="unused").setting == "unix, port"
+
+
 def test_closing_frees_the_port_and_may_be_repeated() -> None:
     with listeners(port=0) as opened:
         port = opened[0].getsockname()[1]

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, Self, Unpack, final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from wireroom.core import App, IdsExhaustedError
+from wireroom.core import App, IdsExhaustedError, LocalProtocolError
 from wireroom.core.wire.request import Address
 
 from .drain import ShutdownReport
@@ -227,9 +227,9 @@ class Server(TaskDrain[_Connection]):
     """An app on listening sockets, in a running loop; an async context manager.
 
     Where it listens (`host`, `port`, `unix` …) is told as `listening.ListenOptions` says, with TLS
-    if `ssl` is given. On leaving, sessions are closed with `close_code` (1001 or 1012), spread over
-    `spread_s` seconds, and then have `grace_s` seconds; when it is cancelled, they are told, and it
-    ends at once.
+    if `ssl` is given; with `port=None` nowhere, for sockets that are adopted. On leaving, sessions
+    are closed with `close_code` (1001 or 1012), spread over `spread_s` seconds, and then have
+    `grace_s` seconds; when it is cancelled, they are told, and it ends at once.
     Raises `ConfigurationError` for an app or an address that cannot work.
     """
 
@@ -237,7 +237,7 @@ class Server(TaskDrain[_Connection]):
         self,
         app: App,
         host: str | None = "127.0.0.1",
-        port: int = 8301,
+        port: int | None = 8301,
         *,
         ssl: ssl.SSLContext | None = None,
         grace_s: float = 5.0,
@@ -355,7 +355,14 @@ class Server(TaskDrain[_Connection]):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Serve a connected socket that another server has accepted, and may have `received` bytes
-        from: the head of a request (`request_head`) and what came after it."""
+        from: the head of a request (`request_head`) and what came after it. The socket is ours from
+        now on: nobody else reads, writes or closes it. With `ssl`, TLS has not begun on it.
+
+        Raises `LocalProtocolError` before the start, and for bytes received with `ssl`.
+        """
+        if received and ssl is not None:
+            raise LocalProtocolError("TLS begins before anything is received: adopt it earlier")
+        self.time()  # which raises before the start
         sock.setblocking(False)
         try:
             address: Address = peer_address(sock.getpeername())
@@ -395,7 +402,7 @@ class Server(TaskDrain[_Connection]):
                     )
                 except IdsExhaustedError as error:
                     logger.warning("connection refused: %s", error)
-                    await self._refuse(connection, sock, error.response)
+                    await self._refuse(connection, sock, error.response, asked=bool(received))
                     return
                 self.connections[connection.fd] = connection
                 await connection.read(received)
@@ -409,11 +416,14 @@ class Server(TaskDrain[_Connection]):
                 self.drain()
                 self.check_quiet()
 
-    async def _refuse(self, connection: _Connection, sock: socket.socket, response: bytes) -> None:
+    async def _refuse(
+        self, connection: _Connection, sock: socket.socket, response: bytes, *, asked: bool
+    ) -> None:
         """Answer when the peer has asked; it has until the linger time to read that."""
         with anyio.move_on_after(_REFUSAL_LINGER_S), suppress(OSError):
-            await anyio.wait_readable(sock)
-            sock.recv(_READ_BYTES)
+            if not asked:
+                await anyio.wait_readable(sock)
+                sock.recv(_READ_BYTES)
             connection.send_last(response)
             await anyio.wait_readable(sock)
             while sock.recv(_READ_BYTES):

@@ -90,6 +90,8 @@ class _Connection(asyncio.BufferedProtocol):
             logger.warning("connection refused: %s", error)
             self._refusal = error.response
             server.loop.call_later(_REFUSAL_LINGER_S, transport.close)
+            if self._received:
+                self._refuse()
             return
         server.remember(self)
         if self._received:
@@ -181,8 +183,9 @@ class Server(Drain[_Connection]):
     """An app on listening sockets, in a running loop; an async context manager.
 
     Where it listens (`host`, `port`, `unix` …) is told as `listening.ListenOptions` says, with TLS
-    if `ssl` is given. On leaving, sessions are closed with `close_code` (1001 or 1012), spread over
-    `spread_s` seconds, and then have `grace_s` seconds.
+    if `ssl` is given; with `port=None` nowhere, for sockets that are adopted. On leaving, sessions
+    are closed with `close_code` (1001 or 1012), spread over `spread_s` seconds, and then have
+    `grace_s` seconds.
     Raises `ConfigurationError` for an app or an address that cannot work.
     """
 
@@ -190,7 +193,7 @@ class Server(Drain[_Connection]):
         self,
         app: App,
         host: str | None = "127.0.0.1",
-        port: int = 8301,
+        port: int | None = 8301,
         *,
         ssl: ssl.SSLContext | None = None,
         grace_s: float = 5.0,
@@ -279,9 +282,22 @@ class Server(Drain[_Connection]):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Serve a connected socket that another server has accepted, and may have `received` bytes
-        from: the head of a request (`request_head`) and what came after it."""
+        from: the head of a request (`request_head`) and what came after it. The socket is ours from
+        now on: nobody else reads, writes or closes it. With `ssl`, TLS has not begun on it.
+
+        Raises `LocalProtocolError` before the start, and for bytes received with `ssl`.
+        """
+        if received and ssl is not None:
+            raise LocalProtocolError("TLS begins before anything is received: adopt it earlier")
+        if not self._started:
+            raise LocalProtocolError("start the server first")
         sock.setblocking(False)
-        await self.loop.connect_accepted_socket(lambda: _Connection(self, received), sock, ssl=ssl)
+        await self.loop.connect_accepted_socket(
+            lambda: _Connection(self, received),
+            sock,
+            ssl=ssl,
+            ssl_handshake_timeout=None if ssl is None else self.hub.limits.head_timeout_s,
+        )
 
     async def call(self, function: Callable[[Hub], T]) -> T:
         """Call `function(hub)` as an input of the hub, from any task of any loop, and give what it
@@ -317,7 +333,7 @@ class Server(Drain[_Connection]):
             server.close()
         close_listeners(self._listeners)
         self._listeners = []
-        if not self._servers:
+        if not self._started:
             return self.report()
         self.begin_shutdown()
         self.drain()

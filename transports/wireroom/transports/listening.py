@@ -63,8 +63,9 @@ class ListenOptions(SocketOptions, total=False):
     host: str | None
     """An address, or a name: all its addresses. None: every interface, IPv4 and IPv6.
     An IPv6 socket takes IPv6 only, also on `::`. By default 127.0.0.1."""
-    port: int
-    """By default 8301. 0: any free one; several addresses share it."""
+    port: int | None
+    """By default 8301. 0: any free one; several addresses share it. None: nowhere, for a server
+    whose connections others have accepted."""
 
 
 BACKLOG: Final = 1024
@@ -94,7 +95,7 @@ _socket_files: Final[WeakKeyDictionary[socket.socket, _SocketFile]] = WeakKeyDic
 
 
 def open_listeners(**options: Unpack[ListenOptions]) -> list[socket.socket]:
-    """The sockets to accept from: bound, listening, not blocking. At least one.
+    """The sockets to accept from: bound, listening, not blocking. None if `port` is None.
 
     Raises `ConfigurationError`, which names the setting and what to do. What was opened until
     then is closed again; `sockets` are the caller's still. The variables of `inherited` are unset
@@ -112,6 +113,8 @@ def open_listeners(**options: Unpack[ListenOptions]) -> list[socket.socket]:
     if source == "unix":
         assert chosen["unix"] is not None
         return [_open_unix(os.fspath(chosen["unix"]), chosen["unix_mode"], backlog)]
+    if chosen["port"] is None:
+        return []
     return _open_tcp(chosen["host"], chosen["port"], backlog, reuse_port=chosen["reuse_port"])
 
 
