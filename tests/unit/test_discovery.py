@@ -110,3 +110,19 @@ def test_a_path_defined_twice_is_refused(package: Package) -> None:
     package.write("b.py", MODULE.format(number=1, path="/chat"))
     with pytest.raises(ConfigurationError, match=r"/chat.*twice.*found_by_tests\.b"):
         answers("/chat")
+
+
+def test_a_controller_that_is_found_brings_its_middleware(package: Package) -> None:
+    package.write("modules.py", MODULE.format(number=1, path="/chat"))
+    package.write(
+        "chat.py",
+        "from wireroom.core import Context, command, controller\n"
+        "def shout(ctx: Context, call_next):\n"
+        "    return call_next().upper()\n"
+        '@controller("chat", middleware=[shout])\n'
+        "class Chat:\n"
+        "    @command()\n"
+        "    def hello(self, ctx: Context) -> str:\n"
+        '        return "hello"\n',
+    )
+    assert answers("/chat", "chat.hello") == ["HELLO"]

@@ -42,9 +42,9 @@ def discover(app: App, package: str | ModuleType) -> None:
                 app.add(value)
     for source in sources:
         for cls in _controllers(source):
-            prefix, path = cls.__wireroom_controller__
+            prefix, path, middleware = cls.__wireroom_controller__
             module = _by_path(cls, path, modules) if path else _by_folder(cls, source, owners)
-            module.controller(prefix)(cls)
+            module.controller(prefix, middleware=middleware)(cls)
 
 
 def _import_all(root: ModuleType) -> Iterator[ModuleType]:

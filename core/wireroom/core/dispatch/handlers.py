@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -93,14 +93,17 @@ def command(name: str | None = None) -> Callable[[H], H]:
     return mark
 
 
-def controller(prefix: str = "", *, path: str | None = None) -> Callable[[C], C]:
+def controller(
+    prefix: str = "", *, path: str | None = None, middleware: Sequence[Handler] = ()
+) -> Callable[[C], C]:
     """Mark a class as a controller, for `wireroom.transports.discovery` to find.
 
-    `path` is that of its module, where the folders do not say it.
+    `path` is that of its module, where the folders do not say it; for `middleware` see
+    `Module.controller`.
     """
 
     def mark(marked: C) -> C:
-        marked.__wireroom_controller__ = (prefix, path)  # type: ignore[attr-defined]
+        marked.__wireroom_controller__ = (prefix, path, middleware)  # type: ignore[attr-defined]
         return marked
 
     return mark
