@@ -12,12 +12,12 @@ No input raises for what a peer did. Handlers run inside inputs; one that raises
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any, Final, TypeVar, cast, final
 
 from .app import App
-from .errors import IdsExhaustedError
+from .errors import IdsExhaustedError, LocalProtocolError
 from .events import Output, PauseReading
 from .serving.calls import Calls, Ended, advance
 from .serving.closing import ABNORMAL, Closing
@@ -34,8 +34,10 @@ from .sessions.stats import Stats
 from .sessions.users import User, UserId, Users
 from .turn import Enter, ForeignWait, Invocation, Sleep, Turn
 from .wire.close_codes import CloseCode
+from .wire.framing import CloseReceived, Message
+from .wire.host import HostFraming, HostReader
 from .wire.http_head import RequestReader
-from .wire.request import Address, Certificate, Response
+from .wire.request import Address, Certificate, Request, Response
 from .wire.states import Input, State
 
 S = TypeVar("S")
@@ -216,6 +218,18 @@ class Hub:
         Raises `IdsExhaustedError`, with the response to write, if no more are taken.
         """
         self._turn.now = now
+        reader = RequestReader(self.limits)
+        session = self._new_session(reader, address, secure, client_certificate)
+        session.set_phase_deadline(self.limits.head_timeout_s)
+        return session.fd
+
+    def _new_session(
+        self,
+        reader: RequestReader | HostReader,
+        address: Address,
+        secure: bool,
+        client_certificate: Certificate | None,
+    ) -> Session:
         if not self._turn.outputs:
             self._release_fds()
         fd = None
@@ -228,7 +242,7 @@ class Hub:
                 f"all {len(self._registry)} connections are in use"
                 if not self.is_shutting_down
                 else "the server is shutting down",
-                response=RequestReader(self.limits).respond(None, response, close=True),
+                response=reader.respond(None, response, close=True),
             )
         self._registry.generation += 1
         session = self._session_type(
@@ -243,11 +257,11 @@ class Hub:
             hub=self._seen,
             users=self._users,
         )
+        session.reader = reader
         self._registry.add(session)
         self._stats.connections += 1
         self._stats.connections_total += 1
-        session.set_phase_deadline(self.limits.head_timeout_s)
-        return fd
+        return session
 
     def receive_data(self, fd: int, data: bytes, *, now: float) -> None:
         """Bytes from a peer; none after `ResumeReading`, to go on with what was kept."""
@@ -312,7 +326,7 @@ class Hub:
             session.arm()
 
     def connection_lost(self, fd: int, *, now: float) -> None:
-        """The socket is gone, whoever closed it; to be said once for each `connect`.
+        """The socket is gone, whoever closed it; to be said once for each `connect` or `open`.
 
         Raises `LocalProtocolError` if it was said before.
         """
@@ -328,6 +342,59 @@ class Hub:
             session.set_phase_deadline(self.limits.close_timeout_s)
         else:
             session.arm()
+
+    # -- inputs: from a host that does the handshake and the framing itself -------------------
+
+    def open(
+        self, request: Request, subprotocols: Sequence[str] | None = None, *, now: float
+    ) -> int:
+        """A host has received a request: the handshake of a WebSocket, valid by RFC 6455 sections
+        4.1 or RFC 8441, that offers `subprotocols`, or plain HTTP if they are None. Gives its fd.
+
+        `data_to_send` then gives what `wire.host` names, in order, for the host to carry out, and
+        `receive_message` and `receive_close` are the inputs; the rest is as for `connect`.
+        Raises `IdsExhaustedError`, whose response is an `Answered`, if no more are taken.
+        """
+        self._turn.now = now
+        session = self._new_session(
+            HostReader(), request.client, request.secure, request.client_certificate
+        )
+        self._opening.receive_request(session, request, subprotocols)
+        return session.fd
+
+    def receive_message(self, fd: int, message: Message, *, now: float) -> None:
+        """A whole message from a peer.
+
+        Raises `LocalProtocolError` before the handshake is accepted.
+        """
+        session = self._registry.get(fd) or self._registry.require(fd)
+        self._turn.now = now
+        session.last_received = now
+        self._stats.bytes_received += len(message)
+        framing = session.framing
+        if not isinstance(framing, HostFraming):
+            if session.phase is State.ENDING:
+                self._stats.dropped_messages_received += 1
+                return
+            raise LocalProtocolError("there is no session that a host frames")
+        if session.phase is _OPEN or session.phase is State.CLOSING:
+            framing.give(message)
+            if not session.paused:
+                self._messages.receive_frames(session, b"")
+        else:
+            self._stats.dropped_messages_received += 1
+
+    def receive_close(self, fd: int, code: int, reason: str, *, now: float) -> None:
+        """A peer's Close, which the host answers or has answered: it takes its place after
+        earlier messages. `code` is 1005 for a Close without one; say `receive_eof` if the
+        connection ended without a Close."""
+        session = self._registry.require(fd)
+        self._turn.now = now
+        framing = session.framing
+        if isinstance(framing, HostFraming) and session.phase in (_OPEN, State.CLOSING):
+            framing.give(CloseReceived(code, reason))
+            if not session.paused:
+                self._messages.receive_frames(session, b"")
 
     # -- inputs: time and handlers ------------------------------------------------------------
 

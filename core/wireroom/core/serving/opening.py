@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Final, final
 
@@ -22,6 +23,9 @@ from ..turn import Turn
 from ..wire import handshake
 from ..wire.close_codes import CloseCode
 from ..wire.engines import new_framing
+from ..wire.framing import FramingLimits
+from ..wire.host import HostFraming, HostReader
+from ..wire.http_head import RequestReader, check_host
 from ..wire.request import Request, Response
 from ..wire.states import Input, State
 from .calls import Calls
@@ -113,7 +117,7 @@ class Opening:
                 session.held = data
                 return
             reader = session.reader
-            assert reader is not None
+            assert isinstance(reader, RequestReader)
             started = reader.receiving
             try:
                 if self._proxies is not None:
@@ -132,25 +136,47 @@ class Opening:
                 if reader.receiving and not started and reader.answered:
                     session.set_phase_deadline(self._limits.head_timeout_s)
                 return
-            self._stats.requests += 1
             request.client_certificate = session.client_certificate
-            session.handshake = request
-            session.happened(Input.REQUEST_RECEIVED)
-            session.set_phase_deadline(self._limits.handshake_timeout_s)
-            try:
-                self._route(session, request)
-            except RemoteProtocolError as error:
-                self.refuse(session, request, error)
+            self._take_request(session, request)
             session.maybe_pause()  # a peer that asks faster than it reads
+
+    def receive_request(
+        self, session: Session, request: Request, subprotocols: Sequence[str] | None
+    ) -> None:
+        """The request of a connection in a host; a handshake if there are `subprotocols`."""
+        if self._proxies is not None:
+            self._proxies.begin_in_host(session)
+            self._proxies.identify(session, request)
+        if subprotocols is not None:
+            session.upgrade = handshake.Upgrade("", tuple(subprotocols), [])
+        self._take_request(session, request)
+
+    def _take_request(self, session: Session, request: Request) -> None:
+        self._stats.requests += 1
+        session.handshake = request
+        session.happened(Input.REQUEST_RECEIVED)
+        session.set_phase_deadline(self._limits.handshake_timeout_s)
+        try:
+            self._route(session, request)
+        except RemoteProtocolError as error:
+            self.refuse(session, request, error)
 
     def _route(self, session: Session, request: Request) -> None:
         """To a WebSocket module or an HTTP route. Raises `RemoteProtocolError`."""
         module_match = self._app.modules.match(request.raw_path)
-        wants_websocket = handshake.asks_for_websocket(request)
+        in_host = isinstance(session.reader, HostReader)  # which has done its checks
+        if in_host:
+            check_host(request)
+            wants_websocket = session.upgrade is not None
+        else:
+            wants_websocket = handshake.asks_for_websocket(request)
         if module_match is not None and wants_websocket:
             module, request.path_params = module_match
             origins = self._app.origins if module.origins is None else module.origins
-            session.upgrade = handshake.check_upgrade(request, origins)
+            if in_host:
+                handshake.check_origin(request, origins)
+            else:
+                session.upgrade = handshake.check_upgrade(request, origins)
             self._ask(session, module)
             return
         route_match = self._app.routes.match(request.raw_path)
@@ -258,19 +284,24 @@ class Opening:
         state = dict(decision.state)
         if not all(isinstance(name, str) for name in state):
             raise LocalProtocolError(f"state has names that are no str: {list(state)!r}")
-        user_id = user_id_of(decision.user)
+        user = session.handshake.user if decision.user is None else decision.user
+        user_id = user_id_of(user)
         others = [] if user_id is None else self._users.sessions(user_id)
         if others and self._app.second_session == "reject":
             conflict = Response(409, "this user has a session already\n")
             self.respond(session, session.handshake, conflict, close=True)
             return
         session.put_response(reader.switch_protocols(headers))
-        session.framing = new_framing(
-            self._app.framing,
-            client=False,
-            limits=self._limits,
-            deflate=agreed,
-            settings=self._app.deflate,
+        session.framing = (
+            HostFraming(FramingLimits.of(self._limits))
+            if isinstance(reader, HostReader)
+            else new_framing(
+                self._app.framing,
+                client=False,
+                limits=self._limits,
+                deflate=agreed,
+                settings=self._app.deflate,
+            )
         )
         data = reader.trailing_data + session.held
         session.reader = None
@@ -278,7 +309,7 @@ class Opening:
         session.upgrade = None
         session.held = b""
         session.happened(Input.ACCEPTED)
-        session.user = decision.user
+        session.user = user
         if self._app.second_session == "replace":
             for other in others:
                 other.close(REPLACED_CODE, REPLACED_REASON)
@@ -293,7 +324,8 @@ class Opening:
         self._turn.put(SessionOpened(session.fd, session.path))
         session.phase_at = inf
         session.last_received = now
-        session.keepalive_at = now + self._limits.ping_interval_s
+        if not isinstance(session.framing, HostFraming):  # whose Pings are the host's
+            session.keepalive_at = now + self._limits.ping_interval_s
         session.arm()
         handler = session.module.on_open_handler
         if handler is not None:
@@ -343,6 +375,7 @@ class Opening:
         method, target = ("", "") if request is None else (request.method, request.target)
         self._turn.put(RequestAnswered(session.fd, method, target, response.status))
         if not close:
+            assert isinstance(reader, RequestReader)
             reader.next_request()
             session.happened(Input.RESPONDED)
             session.set_phase_deadline(

@@ -59,6 +59,11 @@ class Proxies:
         session.address, session.secure = proxied.address, proxied.secure
         return reader.trailing_data
 
+    def begin_in_host(self, session: Session) -> None:
+        """A host has read the connection so far, a PROXY header included."""
+        is_trusted = session.address in self._trusted
+        session.proxied = Proxied(session.address, secure=session.secure, is_trusted=is_trusted)
+
     def _new_proxied(self, session: Session) -> Proxied:
         is_trusted = session.address in self._trusted
         proxied = Proxied(session.address, secure=session.secure, is_trusted=is_trusted)

@@ -19,6 +19,7 @@ from ..turn import READY, Invocation, Ready, Sleep, Turn, Wait
 from ..wire.close_codes import REASON_BYTES_MAX, CloseCode, may_be_sent
 from ..wire.framing import CloseReceived, Framing, Message, Violation
 from ..wire.handshake import Upgrade
+from ..wire.host import HostReader
 from ..wire.http_head import RequestReader
 from ..wire.proxied import Proxied
 from ..wire.request import Address, Certificate, Request
@@ -173,7 +174,7 @@ class Session:
         self.stats = stats
         # the wire
         self.phase = State.HEAD
-        self.reader: RequestReader | None = RequestReader(limits)
+        self.reader: RequestReader | HostReader | None = None  # until the upgrade
         self.proxied: Proxied | None = None  # while requests are read, if proxies are trusted
         self._request: Request | None = None
         self.upgrade: Upgrade | None = None

@@ -99,7 +99,7 @@ def check_upgrade(request: Request, origins: Origins) -> Upgrade:
         raise _bad("a WebSocket handshake has no body")
     _check_version(headers)
     key = _check_key(headers)
-    _check_origin(request, origins)
+    check_origin(request, origins)
     subprotocols = parse_tokens(headers.get_all("sec-websocket-protocol"), "Sec-WebSocket-Protocol")
     if len(set(subprotocols)) != len(subprotocols):
         raise _bad("the Sec-WebSocket-Protocol header names a subprotocol twice")
@@ -143,14 +143,17 @@ def _check_key(headers: MultiDict) -> str:
     return keys[0]
 
 
-def _check_origin(request: Request, origins: Origins) -> None:
-    """Section 10.2, and RFC 6454 section 7.3 for the header."""
+def check_origin(request: Request, origins: Origins) -> None:
+    """Section 10.2, and RFC 6454 section 7.3 for the header.
+
+    Raises `RemoteProtocolError` with 403.
+    """
     sent = request.headers.get_all("origin")
     if not sent or origins == "*":
         return
     if len(sent) == 1:
         if origins is None:
-            allowed = _same_host(sent[0], request.headers["host"])
+            allowed = _same_host(sent[0], request.headers.get("host", ""))
         else:
             allowed = sent[0].lower() in [origin.lower() for origin in origins]
         if allowed:
@@ -217,11 +220,16 @@ def accept_headers(
     return response, agreed
 
 
+def is_own_header(name: str) -> bool:
+    """Whether a header is what the handshake itself says, and not the application's."""
+    return name.lower() in _OWN_HEADERS
+
+
 def _application_headers(headers: HeaderItems) -> list[tuple[str, str]]:
     check_headers(headers)
     added = header_list(headers)
     for name, _ in added:
-        if name.lower() in _OWN_HEADERS:
+        if is_own_header(name):
             raise LocalProtocolError(f"{name} is set by the handshake itself")
     return added
 

@@ -104,9 +104,7 @@ class RequestReader(_HeadReader):
             )
         except UnicodeDecodeError as error:
             raise RemoteProtocolError("the request target is not ASCII", status=400) from error
-        host = request.headers.get("host")
-        if host and not is_host(host):
-            raise RemoteProtocolError("the Host header is malformed", status=400)
+        check_host(request)
         self._has_body = request.has_body
         if not self._has_body:
             self._connection.next_event()  # EndOfMessage, so that h11 can start the next cycle
@@ -121,14 +119,7 @@ class RequestReader(_HeadReader):
 
     def respond(self, request: Request | None, response: Response, *, close: bool) -> bytes:
         """The bytes of a response; `request` is None if there was no readable request."""
-        body = response.body_bytes
-        without_body = response.status in (204, 304)
-        headers = header_list(response.headers)
-        names = {name.lower() for name, _ in headers}
-        if body and not without_body and "content-type" not in names:
-            headers.append(("Content-Type", response.content_type))
-        if not without_body:
-            headers.append(("Content-Length", str(len(body))))
+        headers, body = response_parts(response)
         if close:
             headers.append(("Connection", "close"))
         message = h11.Response(
@@ -141,7 +132,7 @@ class RequestReader(_HeadReader):
             # After an error h11 answers nothing but the error, which is what this is.
             writer = h11.Connection(h11.SERVER)
         data = writer.send(message) or b""
-        if body and not without_body and (request is None or request.method != "HEAD"):
+        if body and (request is None or request.method != "HEAD"):
             data += writer.send(h11.Data(data=body)) or b""
         return data + (writer.send(h11.EndOfMessage()) or b"")
 
@@ -161,6 +152,25 @@ class RequestReader(_HeadReader):
             )
             or b""
         )
+
+
+def check_host(request: Request) -> None:
+    """Raises `RemoteProtocolError` for a Host header that names no host."""
+    host = request.headers.get("host")
+    if host and not is_host(host):
+        raise RemoteProtocolError("the Host header is malformed", status=400)
+
+
+def response_parts(response: Response) -> tuple[list[tuple[str, str]], bytes]:
+    """A response's headers, with those that describe its body, and its body."""
+    headers = header_list(response.headers)
+    if response.status in (204, 304):
+        return headers, b""
+    body = response.body_bytes
+    if body and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", response.content_type))
+    headers.append(("Content-Length", str(len(body))))
+    return headers, body
 
 
 @final

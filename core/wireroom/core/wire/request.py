@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias, final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -19,6 +20,24 @@ Certificate: TypeAlias = Mapping[str, Any]
 HeaderItems: TypeAlias = Mapping[str, str] | list[tuple[str, str]] | tuple[tuple[str, str], ...]
 
 
+# What nearly every handshake says. Sessions keep their headers, and share these strings.
+_COMMON: Final = {
+    each: each
+    for each in (
+        *("accept-encoding", "accept-language", "cache-control", "connection", "cookie", "host"),
+        *("origin", "pragma", "sec-websocket-extensions", "sec-websocket-key", "upgrade"),
+        *("sec-websocket-protocol", "sec-websocket-version", "user-agent", "x-forwarded-for"),
+        *("13", "Upgrade", "gzip, deflate, br", "keep-alive, Upgrade", "no-cache", "websocket"),
+        "permessage-deflate; client_max_window_bits",
+    )
+}
+
+
+def _shared(name: str, value: str) -> tuple[str, str]:
+    name = name.lower()
+    return _COMMON.get(name, name), _COMMON.get(value, value)
+
+
 @final
 class MultiDict(Mapping[str, str]):
     """Names with one or more values each, in the order they came.
@@ -30,7 +49,7 @@ class MultiDict(Mapping[str, str]):
     __slots__ = ("_fold_case", "_items")
 
     def __init__(self, items: list[tuple[str, str]], *, fold_case: bool = False) -> None:
-        self._items = [(name.lower(), value) for name, value in items] if fold_case else items
+        self._items = [_shared(name, value) for name, value in items] if fold_case else items
         self._fold_case = fold_case
 
     def __getitem__(self, name: str) -> str:
@@ -59,13 +78,18 @@ class MultiDict(Mapping[str, str]):
         return list(self._items)
 
 
+_NO_SCOPE: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
 class Request:
     """One request head. `path` is percent-decoded, `raw_path` is as it was sent.
 
     `path_params` is filled in by routing. `client` is the peer's address as the transport gave
     it, `secure` says whether the transport used TLS; or both as a trusted proxy has passed them
     on. `client_certificate` is what the transport's peer has shown there (a proxy's own, behind
-    one), as `ssl.SSLSocket.getpeercert` gives it, or None.
+    one), as `ssl.SSLSocket.getpeercert` gives it, or None. Inside another server, `scope` is what
+    that says of the request (an ASGI scope), and `user` is whoever it has authenticated, who is the
+    session's user if the application names no other.
     """
 
     def __init__(
@@ -88,6 +112,8 @@ class Request:
         self.path = _decode_path(self.raw_path)
         self.path_params: dict[str, Any] = {}
         self.client_certificate: Certificate | None = None
+        self.scope: Mapping[str, Any] = _NO_SCOPE
+        self.user: Any = None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
