@@ -33,6 +33,7 @@ from wireroom.core import (
     ShutdownWrite,
     Wait,
 )
+from wireroom.core.turn import Enter
 
 
 class Connection(Protocol):
@@ -87,6 +88,7 @@ class Drain(ABC, Generic[C]):
         spread_s: float,
         close_code: int,
         secure: bool = False,
+        enter: Enter | None = None,
     ) -> None:
         if secure and app.proxy_protocol:
             raise ConfigurationError(
@@ -100,10 +102,13 @@ class Drain(ABC, Generic[C]):
             raise ConfigurationError(
                 "close_code", f"must be 1001 (going away) or 1012 (restart), not {close_code!r}"
             )
-        self.hub = Hub(app, wake=wake, foreign_wait=foreign_wait)
+        self.hub = Hub(app, wake=wake, foreign_wait=foreign_wait, enter=enter)
         self.logger = logger
         self.connections: dict[int, C] = {}
         self.handlers: set[Invocation] = set()  # under way
+        self.gave_up = (
+            False  # whether those that are left are not driven on when they are cancelled
+        )
         self.grace_s = grace_s
         self.spread_s = spread_s
         self.close_code = close_code
@@ -232,7 +237,9 @@ class Drain(ABC, Generic[C]):
             connection.disconnect(abort=True)
 
     def report(self) -> ShutdownReport:
-        """How it ended."""
+        """How it ended. Handlers that have ignored their cancellation are given up: the next one
+        ends their tasks, so that the loop can end."""
+        self.gave_up = True
         if self.handlers:
             self.logger.error("handlers that do not end: %s", list(self.handlers))
         dropped = self.hub.stats().dropped_messages_sent - self._dropped_before
@@ -249,6 +256,7 @@ class HandlerLoop(Protocol):
     """What runs handlers in the tasks of a loop, asyncio's or trio's."""
 
     hub: Hub
+    gave_up: bool
 
     def time(self) -> float:
         """The clock of the hub's inputs."""
@@ -295,4 +303,6 @@ class Drive:
                 else:
                     value = yield yielded
             except BaseException as raised:  # a cancellation too: the handler has to see it
+                if loop.gave_up:  # it has ignored one, and may do so for ever
+                    raise
                 error = raised
