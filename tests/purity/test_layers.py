@@ -20,7 +20,7 @@ PACKAGE = "wireroom.core"
 LAYERS = (
     ("hub",),
     ("serving",),
-    ("app",),
+    ("app", "clients"),
     ("dispatch", "routing"),
     ("sessions",),
     ("wire",),

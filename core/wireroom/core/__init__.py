@@ -7,6 +7,7 @@ bytes between a hub and sockets. Nothing in here reads a clock, a socket or rand
 from __future__ import annotations
 
 from .app import App
+from .clients.session import ClientSession
 from .dispatch.context import Context, current_context, current_session
 from .dispatch.decisions import Accept, Reject
 from .dispatch.effects import Broadcast, Close, Enter, Join, Leave, Send
@@ -29,6 +30,7 @@ from .errors import (
     ConfigurationError,
     IdsExhaustedError,
     LocalProtocolError,
+    RefusedError,
     RemoteProtocolError,
     RequestFailedError,
     SessionClosedError,
@@ -77,6 +79,7 @@ __all__ = [
     "Cancel",
     "ClientAddress",
     "ClientConnection",
+    "ClientSession",
     "Close",
     "CloseCode",
     "CloseReceived",
@@ -110,6 +113,7 @@ __all__ = [
     "PresenceChanged",
     "RawParser",
     "Refused",
+    "RefusedError",
     "Reject",
     "RemoteProtocolError",
     "Reply",

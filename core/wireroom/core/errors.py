@@ -7,6 +7,8 @@ the caller has to act on (`SessionClosedError`, `IdsExhaustedError`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class WireroomError(Exception):
     """The base of everything that Wireroom raises on purpose."""
@@ -70,6 +72,19 @@ class RequestFailedError(WireroomError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+class RefusedError(WireroomError):
+    """A server refused a client's handshake: it answered with something else than 101.
+
+    `status`, `headers` and `body` are its answer; a long body is cut. Redirects are not followed.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(f"the server refused the handshake with status {status}")
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
 class IdsExhaustedError(WireroomError):

@@ -120,13 +120,25 @@ class ClientConnection:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._pongs: list[bytes] = []  # go before the rest, the newest few
         self._outgoing = [self._head.request(target, request)]
+        self._bytes_waiting = len(self._outgoing[0])
 
     def data_to_send(self) -> bytes:
         """What has to be written now; each byte is given once."""
         data = b"".join(self._pongs + self._outgoing)
         self._pongs.clear()
         self._outgoing.clear()
+        self._bytes_waiting = 0
         return data
+
+    @property
+    def bytes_waiting(self) -> int:
+        """How many bytes `data_to_send` would give, Pongs left out (their number is bounded)."""
+        return self._bytes_waiting
+
+    @property
+    def has_data_to_send(self) -> bool:
+        """Whether `data_to_send` would give anything."""
+        return bool(self._outgoing or self._pongs)
 
     @property
     def more(self) -> bool:
@@ -161,20 +173,24 @@ class ClientConnection:
 
     def send(self, message: Message) -> None:
         """Send a text (`str`) or binary (`bytes`) message. Raises `LocalProtocolError`."""
-        self._outgoing.append(self._open_framing().encode_message(message))
+        self._put(self._open_framing().encode_message(message))
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a Ping of at most 125 bytes. Raises `LocalProtocolError`."""
         if len(payload) > 125:
             raise LocalProtocolError("a Ping carries at most 125 bytes (RFC 6455 section 5.5)")
-        self._outgoing.append(self._open_framing().encode_ping(payload))
+        self._put(self._open_framing().encode_ping(payload))
 
     def close(self, code: int | None = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Start the closing handshake (section 7.1.2). Raises `LocalProtocolError`."""
         if code is not None and not may_be_sent(code, client=True):
             raise LocalProtocolError(f"close code {code} may not be sent")
-        self._outgoing.append(self._open_framing().encode_close(code, reason))
+        self._put(self._open_framing().encode_close(code, reason))
         self._happened(Input.CLOSE_SENT)
+
+    def _put(self, frame: bytes) -> None:
+        self._outgoing.append(frame)
+        self._bytes_waiting += len(frame)
 
     def _open_framing(self) -> Framing:
         if self.state is not State.OPEN or self._framing is None:
@@ -233,11 +249,11 @@ class ClientConnection:
                 self._answer_close(framing, event)
             elif isinstance(event, Violation):
                 if self.state is State.OPEN:
-                    self._outgoing.append(framing.encode_close(event.code, event.reason))
+                    self._put(framing.encode_close(event.code, event.reason))
                 self._happened(Input.FAILED)
 
     def _answer_close(self, framing: Framing, event: CloseReceived) -> None:
         if self.state is State.OPEN:
             code = None if event.code == CloseCode.NO_STATUS_RECEIVED else event.code
-            self._outgoing.append(framing.encode_close(code, ""))
+            self._put(framing.encode_close(code, ""))
         self._happened(Input.CLOSE_COMPLETED)
