@@ -15,8 +15,9 @@ else's code; `send_raw` sends anything at all. Whatever the hub says is kept in 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from math import inf
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from wsproto import ConnectionType, WSConnection
@@ -81,7 +82,13 @@ class Simulation:
     """
 
     def __init__(self, app: App, *, cut: int | None = None) -> None:
-        self.hub = Hub(app, wake=lambda: self.hub.woken(now=self.now), foreign_wait=_wait_in_task)
+        self.posted: SimpleQueue[Callable[[], None]] = SimpleQueue()  # of other threads
+        self.hub = Hub(
+            app,
+            wake=lambda: self.hub.woken(now=self.now),
+            foreign_wait=_wait_in_task,
+            post=self.posted.put,
+        )
         self.now = 0.0
         self.cut = cut
         self.peers: dict[int, Peer] = {}  # those that have a socket, by fd
@@ -129,6 +136,12 @@ class Simulation:
     def fail(self, foreign: Foreign, error: BaseException) -> None:
         """What handlers await has failed with `error`."""
         self._complete(foreign, error, None)
+
+    def take_posted(self, until: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+        """Take other threads' inputs until something is so; raises `queue.Empty` if none comes."""
+        while not until():
+            self.posted.get(timeout=timeout_s)()
+            self.settle()
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a task of the application's own, which the hub does not step."""
@@ -183,6 +196,8 @@ class Simulation:
                 self._step_task(self._tasks.popleft())
             elif self._steps:
                 self._step(*self._steps.popleft())
+            elif not self.posted.empty():
+                self.posted.get()()
             else:
                 return
 

@@ -53,6 +53,7 @@ from .events import (
 from .hub import Hub
 from .limits import Limits
 from .serving.calls import FINISHED
+from .sessions.completions import Completion
 from .sessions.rooms import Member, PresenceChanged, Room
 from .sessions.session import Session
 from .sessions.stages import Stages
@@ -85,6 +86,7 @@ __all__ = [
     "CloseReceived",
     "CommandDataParser",
     "ConfigurationError",
+    "Completion",
     "Context",
     "Deflate",
     "Disconnect",

@@ -25,6 +25,7 @@ from .serving.messages import Messages
 from .serving.opening import Opening
 from .serving.recurring import Farewell, Pages, Periodic
 from .serving.timeouts import Timeouts
+from .sessions.completions import Completion, Future
 from .sessions.guarded import GuardedHub, GuardedSession, GuardedUser
 from .sessions.ids import new_fds
 from .sessions.registry import Registry
@@ -32,7 +33,7 @@ from .sessions.sending import by_module
 from .sessions.session import Session, SessionHub
 from .sessions.stats import Stats
 from .sessions.users import User, UserId, Users
-from .turn import Enter, ForeignWait, Invocation, Sleep, Turn
+from .turn import Enter, ForeignWait, Invocation, Post, Sleep, Turn
 from .wire.close_codes import CloseCode
 from .wire.framing import CloseReceived, Message
 from .wire.host import HostFraming, HostReader
@@ -41,6 +42,7 @@ from .wire.request import Address, Certificate, Request, Response
 from .wire.states import Input, State
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 _OPEN: Final = State.OPEN  # looked up for every read
 
@@ -52,7 +54,8 @@ class Hub:
     `wake` is called when application code acts between two inputs: say `woken(now=)` at once, and
     drain soon. `foreign_wait` lets tasks of the transport's loop await what is ours. `enter` is for
     transports that run handlers in other threads: it runs a function as an input, and what such
-    handlers ask of sessions, rooms, users and the hub goes through it. All may be left out.
+    handlers ask of sessions, rooms, users and the hub goes through it. `post` has a function run as
+    an input soon, from any thread: for `completion`. All may be left out.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Hub:
         wake: Callable[[], None] | None = None,
         foreign_wait: ForeignWait | None = None,
         enter: Enter | None = None,
+        post: Post | None = None,
     ) -> None:
         app.check()
         self.app = app
@@ -70,6 +74,7 @@ class Hub:
         self._turn.wake = wake
         self._turn.foreign_wait = foreign_wait
         self._turn.enter = enter
+        self._turn.post = post
         # What application code sees of the hub, and by which types.
         self._seen: SessionHub = self if enter is None else GuardedHub(self, self._turn)
         self._session_type = Session if enter is None else GuardedSession
@@ -197,6 +202,17 @@ class Hub:
             Pages(sessions, message, page, self._turn, self._stats).send()
         self._stats.broadcasts += 1
         return sum(map(len, groups.values()))
+
+    def completion(self, future: Future[T], *, timeout_s: float = inf) -> Completion[T]:
+        """Let a handler await what is done elsewhere: `await hub.completion(future)`.
+
+        See `Completion`; it raises `TimeoutError` after `timeout_s`.
+        """
+
+        def report(error: Exception) -> None:
+            self._calls.report(None, "Completion.then", error)
+
+        return Completion(self._turn, future, timeout_s, report)
 
     def settle(self, session: Session) -> None:
         """What came after a session's last message takes effect; the session asks for it."""

@@ -28,6 +28,10 @@ class Enter(Protocol):
         """Give what `call` gives, or raise what it raises."""
 
 
+Post: TypeAlias = Callable[[Callable[[], None]], object]
+"""Has a function of ours run as an input of the hub, soon, whatever thread it is called in."""
+
+
 @final
 class Turn:
     """What the inputs of a hub leave behind until the transport has drained it.
@@ -39,18 +43,24 @@ class Turn:
 
     `enter` is for transports that run application code outside of the hub's inputs, in other
     threads: what such code asks of the hub goes through it.
+
+    `post` is how results come in from other threads (`arrive`). Without it, or `enter`, there is
+    one thread, and they come in where they are said.
     """
 
     __slots__ = (
+        "_arrivals",
         "_awake",
         "_before_drain",
         "_numbers",
+        "_posted",
         "deadlines",
         "dirty",
         "enter",
         "foreign_wait",
         "now",
         "outputs",
+        "post",
         "step",
         "wake",
     )
@@ -64,6 +74,9 @@ class Turn:
         self.wake: Callable[[], None] | None = None
         self.foreign_wait: ForeignWait | None = None
         self.enter: Enter | None = None
+        self.post: Post | None = None
+        self._arrivals: deque[Callable[[], object]] = deque()  # to be called in the next input
+        self._posted = False  # whether that input was asked for
         self._awake = False
         self._numbers = 0
         self._before_drain: list[Callable[[], None]] = []
@@ -102,6 +115,25 @@ class Turn:
     def entered(self, call: Callable[[], T]) -> T:
         """Call something that reads or changes the hub, from wherever application code runs."""
         return call() if self.enter is None else self.enter(call)
+
+    def arrive(self, call: Callable[[], object]) -> None:
+        """Call this as an input of the hub, soon, in the order said. In any thread.
+
+        Calls that come before the input has begun share it. (Each step of this is atomic, and an
+        input too many does no harm, so that threads need no lock.)
+        """
+        self._arrivals.append(call)
+        if not self._posted:
+            self._posted = True
+            if self.post is not None:
+                self.post(self._take_arrivals)
+            else:
+                self.entered(self._take_arrivals)
+
+    def _take_arrivals(self) -> None:
+        self._posted = False
+        while self._arrivals:
+            self._arrivals.popleft()()
 
     def wake_once(self) -> None:
         """There is something to drain: call `wake`, if it does not know."""

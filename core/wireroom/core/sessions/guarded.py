@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, final
 
 from ..turn import Turn
+from .completions import Completion, Future
 from .rooms import Room
 from .session import Session, SessionHub
 from .stats import Stats
@@ -150,6 +152,10 @@ class GuardedHub:
     def service(self, service: type[S]) -> S:
         """The hub's instance of what the application provides under a type."""
         return self._hub.service(service)
+
+    def completion(self, future: Future[T], *, timeout_s: float = inf) -> Completion[T]:
+        """Let a handler await what is done elsewhere."""
+        return self._hub.completion(future, timeout_s=timeout_s)
 
     @_guard
     def stats(self) -> Stats:

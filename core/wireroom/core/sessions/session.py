@@ -24,6 +24,7 @@ from ..wire.http_head import RequestReader
 from ..wire.proxied import Proxied
 from ..wire.request import Address, Certificate, Request
 from ..wire.states import Input, State, next_state
+from .completions import Completion, Future
 from .outbox import Outbox
 from .rooms import Namespace, Room
 from .stages import Stages
@@ -32,6 +33,7 @@ from .stats import Stats
 from .users import User, UserId, Users, user_id_of
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 _OPEN: Final = State.OPEN  # looked up for every message
 
@@ -80,6 +82,9 @@ class SessionHub(Protocol):
 
     def stats(self) -> Stats:
         """The counters, as a snapshot."""
+    def completion(self, future: Future[T], *, timeout_s: float = inf) -> Completion[T]:
+        """Let a handler await what is done elsewhere; see `Completion`."""
+
 
     def settle(self, session: Session) -> None:
         """What came after the last message takes effect now; the session's own business."""
