@@ -1,0 +1,481 @@
+"""The command line as processes: `serve` on every transport, and `connect` against it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, final
+
+import pytest
+import trustme
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect, unix_connect
+
+from installs import Environment
+
+TIMEOUT_S = 60.0  # a program that takes this long hangs
+TRANSPORTS = ["asyncio", "uvloop", "anyio-asyncio", "trio", "blocking"]
+
+APP = """
+from wireroom.core import App, Session, WebSocket
+
+app = App()
+
+@app.websocket("/echo", subprotocols=["v1"])
+async def echo(ws: WebSocket) -> None:
+    await ws.accept("v1" if "v1" in ws.headers.get("sec-websocket-protocol", "") else None)
+    async for message in ws:
+        await ws.send(message)
+
+@app.websocket("/headers")
+async def headers(ws: WebSocket) -> None:
+    await ws.accept()
+    await ws.send(ws.headers.get("x-test", "none"))
+
+@app.websocket("/silent")
+async def silent(ws: WebSocket) -> None:
+    await ws.accept()
+    async for message in ws:
+        pass
+
+@app.websocket("/violate")
+async def violate(ws: WebSocket) -> None:
+    await ws.accept()
+    await ws.close(1008, "go away")
+
+@app.websocket("/refuse")
+async def refuse(ws: WebSocket) -> None:
+    await ws.reject(401, "no token")
+
+stuck = app.module("/stuck")
+
+@stuck.on_close
+async def never(session: Session) -> None:
+    await session.sleep(3600)
+"""
+
+
+INHERIT = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@final
+class Program:
+    """`wireroom` with these arguments, killed when it takes too long. `stderr` is kept in lines."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None, fd: int = -1
+    ) -> None:
+        command = [sys.executable, "-W", "error", "-m", "wireroom.transports.cli", *arguments]
+        if fd >= 0:  # as systemd does it: sd_listen_fds(3)
+            command = [sys.executable, "-c", INHERIT, str(fd), *command]
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[fd] if fd >= 0 else [],
+        )
+        self.lines: list[str] = []
+        self._timer = threading.Timer(TIMEOUT_S, self.process.kill)
+        self._timer.start()
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def wait_for(self, text: str) -> str:
+        """The next line of stderr with this text."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.decode().rstrip())
+            if text in self.lines[-1]:
+                return self.lines[-1]
+        raise AssertionError(f"no {text!r} in {self.lines}")
+
+    def address(self) -> str:
+        """Where it listens, as it says itself."""
+        return self.wait_for("listening on ").removeprefix("listening on ")
+
+    def port(self) -> int:
+        return int(self.address().rpartition(":")[2])
+
+    def end(self, sent: signal.Signals | None = signal.SIGTERM) -> int:
+        """Its status, after a signal."""
+        if sent is not None:
+            self.process.send_signal(sent)
+        assert self.process.stderr is not None
+        self.lines += self.process.stderr.read().decode().splitlines()
+        return self.process.wait()
+
+    def close(self) -> None:
+        self._timer.cancel()
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+Run = Callable[..., Program]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Starts programs in a folder with `server.py`."""
+    (tmp_path / "server.py").write_text(APP)
+    with ExitStack() as stack:
+
+        def start(*arguments: str, env: Mapping[str, str] | None = None, fd: int = -1) -> Program:
+            program = Program(tmp_path, *arguments, env=env, fd=fd)
+            stack.callback(program.close)
+            return program
+
+        yield start
+
+
+@pytest.fixture
+def serve(run: Run) -> Run:
+    """Starts `wireroom serve server:app --port 0`."""
+
+    def start(*arguments: str, fd: int = -1) -> Program:
+        port = [] if "--unix" in arguments or fd >= 0 else ["--port", "0"]
+        return run("serve", "server:app", *port, *arguments, fd=fd)
+
+    return start
+
+
+def echo(client: ClientConnection, message: str = "hello") -> None:
+    client.send(message)
+    assert client.recv(TIMEOUT_S) == message
+
+
+def close_code(client: ClientConnection) -> int:
+    """How a connection ends, now."""
+    with pytest.raises(ConnectionClosed) as ended:
+        client.recv(TIMEOUT_S)
+    assert ended.value.rcvd is not None
+    return ended.value.rcvd.code
+
+
+# -- serve ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_a_signal(serve: Run, transport: str, sent: signal.Signals) -> None:
+    server = serve("--transport", transport)
+    address = server.address()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
+    with connect(address.replace("http", "ws") + "/echo") as client:
+        echo(client)
+        server.process.send_signal(sent)
+        assert close_code(client) == 1001
+    assert server.end(None) == 0
+    assert server.lines == [
+        f"listening on {address}",
+        "ended: 1 sessions closed, 0 connections aborted, 0 handlers cancelled",
+    ]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_unix_socket_is_served_with_its_permissions(
+    serve: Run, run: Run, tmp_path: Path, transport: str
+) -> None:
+    server = serve("--transport", transport, "--unix", "a.sock", "--unix-mode", "600")
+    assert server.address() == "unix:a.sock"
+    path = tmp_path / "a.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    with unix_connect(str(path), "ws://localhost/echo") as client:
+        echo(client)
+    asked = run("connect", "ws://localhost/echo", "--unix", "a.sock", "-m", "hello", "--raw")
+    assert asked.stdout.read() == b"hello\n"
+    assert server.end() == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_second_signal_ends_it_at_once(serve: Run, transport: str) -> None:
+    server = serve("--transport", transport, "--grace-s", "3600")
+    with connect(f"ws://127.0.0.1:{server.port()}/stuck") as client:
+        server.process.send_signal(signal.SIGTERM)
+        assert close_code(client) == 1001
+    assert server.process.poll() is None  # its handler has not ended
+    assert server.end() == 0
+    assert server.lines[-1].endswith("1 handlers cancelled")
+
+
+def test_the_close_code_and_limits_are_the_command_lines(serve: Run) -> None:
+    server = serve("--close-code", "1012", "--limit", "message_bytes_max=100")
+    port = server.port()
+    with connect(f"ws://127.0.0.1:{port}/echo") as client:
+        client.send("x" * 101)
+        assert close_code(client) == 1009
+    with connect(f"ws://127.0.0.1:{port}/echo") as client:
+        echo(client, "x" * 100)
+        server.process.send_signal(signal.SIGTERM)
+        assert close_code(client) == 1012
+    assert server.end(None) == 0
+
+
+def test_an_inherited_socket_is_served(serve: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = serve("--inherited", fd=listener.fileno())
+        assert server.port() == listener.getsockname()[1]
+    with connect(f"ws://127.0.0.1:{listener_port(server)}/echo") as client:
+        echo(client)
+    assert server.end() == 0
+
+
+def listener_port(server: Program) -> int:
+    return int(server.lines[-1].rpartition(":")[2])
+
+
+def test_every_interface_is_a_star(serve: Run) -> None:
+    server = serve("--host", "*")
+    addresses = server.address().split(", ")
+    assert "http://0.0.0.0:" in addresses[0] + addresses[-1]
+    with connect(f"ws://127.0.0.1:{listener_port(server)}/echo") as client:
+        echo(client)
+    assert server.end() == 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_port_in_use_is_status_2(run: Run, transport: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        server = run(
+            "serve", "server:app", "--transport", transport, env={"WIREROOM_SERVE_PORT": port}
+        )
+        assert server.end(None) == 2
+    (line,) = server.lines
+    assert line.startswith(f"wireroom: --port: {port} is in use on 127.0.0.1: ")
+
+
+# -- certificates -----------------------------------------------------------------------------
+
+
+def write_certificate(folder: Path) -> ssl.SSLContext:
+    """Write `server.pem`, by a new authority; gives what a client needs to trust only that."""
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        str(folder / "server.pem")
+    )
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_sighup_reads_the_certificate_again(serve: Run, tmp_path: Path, transport: str) -> None:
+    before = write_certificate(tmp_path)
+    server = serve("--transport", transport, "--certfile", "server.pem")
+    url = server.address().replace("https", "wss") + "/echo"
+    with connect(url, ssl=before) as first:
+        after = write_certificate(tmp_path)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("the certificate was read again")
+        with connect(url, ssl=after) as second:
+            echo(second)
+        with pytest.raises(ssl.SSLError), connect(url, ssl=before):
+            pass
+        (tmp_path / "server.pem").write_text("nothing")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("the certificate stays as it was: ")
+        with connect(url, ssl=after) as third:
+            echo(third)
+        echo(first)
+    assert server.end() == 0
+
+
+def test_connect_trusts_whom_it_is_told_to(serve: Run, run: Run, tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    server = serve("--certfile", "server.pem")
+    url = server.address().replace("https", "wss") + "/echo"
+    for trust in (["--ca", "ca.pem"], ["--insecure"]):
+        client = run("connect", url, "-m", "hello", "--raw", *trust)
+        assert client.stdout.read() == b"hello\n"
+        assert client.end(None) == 0
+    client = run("connect", url, "-m", "hello")
+    assert client.end(None) == 1
+    assert client.lines[-1].startswith("cannot connect: ")
+    assert server.end() == 0
+
+
+# -- reload -----------------------------------------------------------------------------------
+
+
+def test_a_change_starts_it_again_on_the_same_port(serve: Run, tmp_path: Path) -> None:
+    server = serve("--reload")
+    port = server.port()
+    url = f"ws://127.0.0.1:{port}/echo"
+    with connect(url) as client:
+        echo(client)
+        (tmp_path / "server.py").write_text(APP.replace("send(message)", "send('new')"))
+        assert close_code(client) == 1012
+    server.wait_for("server.py changed: starting again")
+    with connect(url) as client:  # it waits, if it must
+        client.send("hello")
+        assert client.recv(TIMEOUT_S) == "new"
+    assert server.port() == port
+
+    (tmp_path / "server.py").write_text("this is no Python")
+    server.wait_for("SyntaxError")
+    server.wait_for("ended with status 2: waiting for a change")
+    (tmp_path / "other.py").write_text("")
+    (tmp_path / "server.py").write_text(APP)
+    assert server.port() == port
+    with connect(url) as client:
+        echo(client)
+        server.process.send_signal(signal.SIGTERM)
+        assert close_code(client) == 1012
+    assert server.end(None) == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_of_the_supervisor_alone_ends_both(serve: Run, sent: signal.Signals) -> None:
+    server = serve("--reload", "--unix", "a.sock")
+    assert server.address() == "unix:a.sock"
+    assert server.end(sent) == 0
+    assert server.lines[-1].startswith("ended: ")
+
+
+def test_the_supervisor_hands_on_sighup(serve: Run, tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    server = serve("--reload", "--certfile", "server.pem")
+    server.address()
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("the certificate was read again")
+    assert server.end() == 0
+
+
+# -- connect ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def url(serve: Run) -> str:
+    """Where a server is."""
+    return serve().address().replace("http", "ws")
+
+
+def test_lines_are_sent_and_replies_shown(run: Run, url: str) -> None:
+    client = run("connect", f"{url}/echo", "--linger-s", "0.5")
+    client.stdin.write("grün\r\n\x1b[31m\nno end".encode())
+    client.stdin.close()
+    shown = client.stdout.read().decode().splitlines()
+    assert client.end(None) == 0
+    form = r"([<>]) +\d+\.\d{3} s  text +(\d+) B  (.*)"
+    rows = [match.groups() for line in shown if (match := re.fullmatch(form, line))]
+    assert len(rows) == len(shown)
+    said = [("5", "grün"), ("5", "\\x1b[31m"), ("6", "no end")]
+    assert [row[1:] for row in rows if row[0] == ">"] == said
+    assert [row[1:] for row in rows if row[0] == "<"] == said
+    assert client.lines[0].startswith("open after ")
+    assert client.lines[-1] == "closed by us: 1000"
+
+
+def test_binary_lines_are_hexadecimal(run: Run, url: str) -> None:
+    client = run("connect", f"{url}/echo", "--binary", "--linger-s", "0.5")
+    client.stdin.write(b"00 ff\nzz\n")
+    client.stdin.close()
+    shown = client.stdout.read().decode()
+    assert client.end(None) == 2  # a line was not sent
+    assert re.search(r"< .* binary +2 B  00 ff\n", shown)
+    assert "not sent, for it is not hexadecimal: zz" in client.lines
+
+
+@pytest.mark.parametrize("how", [["-m", "hello"], ["--once"]])
+def test_one_message_has_one_reply(run: Run, url: str, how: list[str]) -> None:
+    client = run("connect", f"{url}/echo", "--raw", *how)
+    client.stdin.write(b"hello\nnever sent\n")
+    client.stdin.flush()
+    assert client.stdout.read() == b"hello\n"
+    assert client.end(None) == 0
+
+
+def test_headers_and_subprotocols_are_sent(run: Run, url: str) -> None:
+    client = run("connect", f"{url}/headers", "--header", "X-Test: a: b", "--raw")
+    assert client.stdout.read() == b"a: b\n"
+    assert client.end(None) == 0
+    assert client.lines[-1] == "closed by the server: 1000"
+    client = run("connect", f"{url}/echo", "-m", "x", "--subprotocol", "v2", "--subprotocol", "v1")
+    assert client.end(None) == 0
+    assert client.lines[0].endswith(", subprotocol v1")
+
+
+def test_pings_are_timed(run: Run, url: str) -> None:
+    client = run("connect", f"{url}/echo", "--ping", "--once")
+    assert re.fullmatch(rb"< .* pong +round trip \d+\.\d\d ms\n", client.stdout.read())
+    assert client.end(None) == 0
+
+
+def test_ctrl_c_closes_it(run: Run, url: str) -> None:
+    client = run("connect", f"{url}/echo")
+    client.stdin.write(b"hello\n")
+    client.stdin.flush()
+    assert client.stdout.readline().startswith(b"> ")
+    assert client.stdout.readline().startswith(b"< ")
+    assert client.end(signal.SIGINT) == 0
+    assert client.lines[-1] == "closed by us: 1000"
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "said"),
+    [
+        ("/violate", [], "closed by the server: 1008 go away"),
+        ("/refuse", [], "refused: 401 no token"),
+        ("/nowhere", [], "refused: 404 there is nothing at this path"),
+        ("/silent", ["-m", "x", "--timeout-s", "0.2"], "no answer in 0.2 s"),
+        ("/violate", ["-m", "x"], "closed by the server: 1008 go away"),
+    ],
+)
+def test_what_does_not_go_well_is_status_1(
+    run: Run, url: str, path: str, arguments: list[str], said: str
+) -> None:
+    client = run("connect", f"{url}{path}", *arguments)
+    assert client.end(None) == 1
+    assert said in client.lines
+
+
+def test_nobody_to_connect_to_is_status_1(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client = run("connect", f"ws://127.0.0.1:{port}/")
+    assert client.end(None) == 1
+    assert client.lines[-1].startswith("cannot connect: ")
+
+
+# -- installed --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_program_is_installed_and_asks_for_click(
+    wheel_environment: Environment, tmp_path: Path
+) -> None:
+    program = wheel_environment.python.with_name("wireroom")
+    done = subprocess.run([program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "wireroom: the command line needs click: pip install wireroom[cli]\n"
