@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from frames import CLOSE, PING, PONG, TEXT, close_frame, frame
 from framings import keys
@@ -25,6 +27,15 @@ from wireroom.core import (
 )
 from wireroom.core.clients.pending import Pending
 from wireroom.core.clients.session import Operation
+
+PARTS = [
+    frame(TEXT, b"x", key=None),
+    frame(TEXT, b'{"type":"reply","request_id":"c1","data":1}', key=None),
+    frame(TEXT, b"x" * 500, key=None),
+    frame(PING, b"p", key=None),
+    frame(PONG, bytes(7) + b"\1", key=None),
+    close_frame(1001, key=None),
+]
 
 WELCOME = upgrade_response(base64.b64encode(keys(16)).decode())
 
@@ -463,6 +474,28 @@ def test_closes_that_cannot_be_sent(code: int, reason: str) -> None:
     bench = opened()
     assert isinstance(bench.run(bench.session.close(code, reason)).error, LocalProtocolError)
     assert bench.is_connected()
+
+
+@given(st.lists(st.binary(max_size=300) | st.sampled_from(PARTS), max_size=20), st.data())
+def test_nothing_that_a_server_sends_raises(parts: list[bytes], data: st.DataObject) -> None:
+    bench = opened(Limits(inbox_messages_max=3, message_bytes_max=200))
+    asking = bench.run(bench.session.request({"type": "a"}, int, 10.0))
+    closing = data.draw(st.booleans())
+    for part in parts:
+        bench.data(part)
+        if data.draw(st.booleans()):
+            bench.until(bench.now + data.draw(st.floats(0, 60)))
+        if data.draw(st.booleans()):
+            bench.run(bench.session.receive(1.0))
+    if closing:
+        bench.run(bench.session.close(1000, ""))
+    bench.eof()
+    bench.lost()
+    while bench.session.close_code is None:
+        assert bench.run(bench.session.receive()).is_done()
+    bench.until(bench.now + 10)
+    assert asking.is_done()
+    assert bench.session.next_timeout() is None
 
 
 # -- requests ------------------------------------------------------------------------------------
