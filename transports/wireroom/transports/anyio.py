@@ -324,6 +324,8 @@ class Server(TaskDrain[_Connection]):
     def _stop_listening(self) -> None:
         for scope in self._accepting:
             scope.cancel()
+        for listener in self._listeners:
+            anyio.notify_closing(listener)
         close_listeners(self._listeners)
         self._listeners = []
 
@@ -337,10 +339,12 @@ class Server(TaskDrain[_Connection]):
     # -- connections --------------------------------------------------------------------------
 
     async def _accept(self, listener: socket.socket) -> None:
-        with anyio.CancelScope() as scope:
+        with anyio.CancelScope() as scope, suppress(anyio.ClosedResourceError):
             self._accepting.append(scope)
             while True:
                 await anyio.wait_readable(listener)
+                if scope.cancel_called:  # while this was about to go on: the listener is closed
+                    return
                 accepted = accept_all(listener)
                 for sock, address in accepted.connections:
                     self.spawn(self._serve, sock, address, self._ssl, b"")
@@ -405,6 +409,7 @@ class Server(TaskDrain[_Connection]):
                     await self._refuse(connection, sock, error.response, asked=bool(received))
                     return
                 self.connections[connection.fd] = connection
+                self.drain()  # a deadline for its first byte has to be armed
                 await connection.read(received)
         finally:
             anyio.notify_closing(sock)

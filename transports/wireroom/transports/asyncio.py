@@ -245,6 +245,7 @@ class Server(Drain[_Connection]):
         self._started = True
         self.loop = asyncio.get_running_loop()
         self.hub.start(now=self.time())
+        self.schedule_drain()  # periodic handlers need a timer, connections or not
         self._listeners = open_listeners(host=self._host, port=self._port, **self._listen)
         timeout = None if self._ssl is None else self.hub.limits.head_timeout_s
         for listener in self._listeners:

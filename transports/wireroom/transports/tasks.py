@@ -12,9 +12,10 @@ import concurrent.futures
 import logging
 import sys
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
@@ -23,6 +24,8 @@ from wireroom.core import App, Hub, Invocation, LocalProtocolError, Wait
 from .drain import C, Drain, Drive
 
 T = TypeVar("T")
+
+_Call: TypeAlias = tuple[Callable[[Hub], Any], concurrent.futures.Future[Any]]
 
 
 class TaskDrain(Drain[C]):
@@ -56,6 +59,8 @@ class TaskDrain(Drain[C]):
         self._armed_for = inf  # when the clock will look at the hub
         self._must_look: anyio.Event | None = None  # that it has to do so now
         self._has_work = False  # that it is to drain when it does
+        self._calls: deque[_Call] = deque()  # from other threads
+        self._clock_ended = False
         self._changed: anyio.Event | None = None  # for who waits until it is quiet
         self._stopped_now = False
 
@@ -83,17 +88,22 @@ class TaskDrain(Drain[C]):
     async def run_clock(self) -> None:
         """See to the hub's deadlines, and to what was not an input of ours, until cancelled."""
         self._arm_clock()
-        while True:
-            self._must_look = anyio.Event()
-            if not self._has_work:
-                with anyio.move_on_after(self._armed_for - self.time()):
-                    await self._must_look.wait()
-            self._has_work = False
-            if self._armed_for <= self.time():
-                self._armed_for = inf
-                self.before_timeout()
-                self.hub.handle_timeout(now=self.time())
-            self.drain()
+        try:
+            while True:
+                self._must_look = anyio.Event()
+                if not self._has_work:
+                    with anyio.move_on_after(self._armed_for - self.time()):
+                        await self._must_look.wait()
+                self._has_work = False
+                if self._armed_for <= self.time():
+                    self._armed_for = inf
+                    self.before_timeout()
+                    self.hub.handle_timeout(now=self.time())
+                self._run_calls()
+                self.drain()
+        finally:
+            self._clock_ended = True
+            self._run_calls()
 
     def _arm_clock(self) -> None:
         self._armed_for = inf
@@ -111,10 +121,14 @@ class TaskDrain(Drain[C]):
 
     def _woken(self) -> None:
         """Application code acts between two inputs of ours."""
+        self._look()
+        self.hub.woken(now=self.time())
+
+    def _look(self) -> None:
+        """There is something for `run_clock`."""
         self._has_work = True
         if self._must_look is not None:
             self._must_look.set()
-        self.hub.woken(now=self.time())
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -123,11 +137,11 @@ class TaskDrain(Drain[C]):
         """Run a task in the background."""
 
     def start_handler(self, invocation: Invocation) -> None:
-        self.spawn(self._run_handler, invocation)
+        scope = self._scopes[invocation] = anyio.CancelScope()
+        self.spawn(self._run_handler, invocation, scope)
 
-    async def _run_handler(self, invocation: Invocation) -> None:
-        with anyio.CancelScope() as scope:
-            self._scopes[invocation] = scope
+    async def _run_handler(self, invocation: Invocation, scope: anyio.CancelScope) -> None:
+        with scope:
             try:
                 await Drive(self, invocation)
             finally:
@@ -150,6 +164,8 @@ class TaskDrain(Drain[C]):
 
     def park(self, invocation: Invocation) -> Generator[Any, Any, None]:
         event = self._parked[invocation] = anyio.Event()
+        if invocation.wait is None or invocation.wait.done:
+            event.set()  # it happened when the handler's step was drained
         try:
             yield from event.wait().__await__()
         finally:
@@ -172,21 +188,34 @@ class TaskDrain(Drain[C]):
             self.drain()
 
     def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
-        """Have `function(hub)` called in the server's loop, from any thread."""
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        """Have `function(hub)` called in the server's loop, from any thread.
 
-        def call() -> None:
+        It fails with `LocalProtocolError` if the server has ended, and raises RuntimeError if its
+        loop has.
+        """
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._calls.append((function, future))
+        self._post(self._look_at_calls)
+        return future
+
+    def _look_at_calls(self) -> None:
+        """In the loop, but in none of its tasks, where nothing of anyio works: have one look."""
+        self._look()
+        if self._clock_ended:
+            self._run_calls()
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            function, future = self._calls.popleft()
             if not future.set_running_or_notify_cancel():
-                return
-            self.hub.woken(now=self.time())
+                continue
             try:
+                if self._clock_ended:
+                    raise LocalProtocolError("the server has ended")
+                self.hub.woken(now=self.time())
                 future.set_result(function(self.hub))
             except BaseException as error:
                 future.set_exception(error)
-            self.drain()
-
-        self._post(call)
-        return future
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -207,8 +236,12 @@ class TaskDrain(Drain[C]):
     async def wait_idle(self) -> None:
         """Wait until there is no connection and no handler."""
         while not self.is_quiet:
+            await self._next_change()
+
+    async def _next_change(self) -> None:
+        if self._changed is None or self._changed.is_set():
             self._changed = anyio.Event()
-            await self._changed.wait()
+        await self._changed.wait()
 
     async def end(self) -> None:
         """Close every session, wait for them and their handlers, and abort the rest."""
@@ -224,8 +257,7 @@ class TaskDrain(Drain[C]):
         """Whether all connections and handlers ended in time; False at once after `stop_now`."""
         with anyio.move_on_after(seconds):
             while not self.is_quiet and not self._stopped_now:
-                self._changed = anyio.Event()
-                await self._changed.wait()
+                await self._next_change()
         return self.is_quiet
 
 
