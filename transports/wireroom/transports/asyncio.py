@@ -226,7 +226,8 @@ class Server(Drain[_Connection]):
         self._tasks: dict[Invocation, asyncio.Task[None]] = {}
         self._parked: dict[Invocation, asyncio.Future[None]] = {}
         self.drain_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop's own handles do not all tell
         self._started = False
         self._report: ShutdownReport | None = None
         self._quiet = asyncio.Event()  # set while there is no connection and no handler
@@ -430,10 +431,11 @@ class Server(Drain[_Connection]):
         if when is None:
             return
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_at <= when:
                 return
             self._timer.cancel()
         self._timer = self.loop.call_at(when, self._timed_out)
+        self._timer_at = when
 
     def _timed_out(self) -> None:
         self._timer = None
