@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from harnesses import LoopHarness, run_anyio_asyncio, run_anyio_trio, run_asyncio, run_uvloop
+from harnesses import (
+    BlockingHarness,
+    LoopHarness,
+    run_anyio_asyncio,
+    run_anyio_trio,
+    run_asyncio,
+    run_uvloop,
+)
 from wireroom.transports.anyio import Server as AnyioServer
 from wireroom.transports.asyncio import Server as AsyncioServer
 from wireroom.transports.conformance import Harness, Suite
@@ -16,6 +23,7 @@ HARNESSES: dict[str, Callable[[], Harness]] = {
     "uvloop": lambda: LoopHarness(AsyncioServer, run_uvloop),
     "anyio-asyncio": lambda: LoopHarness(AnyioServer, run_anyio_asyncio),
     "anyio-trio": lambda: LoopHarness(AnyioServer, run_anyio_trio),
+    "blocking": BlockingHarness,
 }
 
 

@@ -15,6 +15,7 @@ import uvloop
 from wireroom.core import App, Hub
 from wireroom.transports.anyio import Server as AnyioServer
 from wireroom.transports.asyncio import Server as AsyncioServer
+from wireroom.transports.blocking import Server as BlockingServer
 from wireroom.transports.conformance import Address, Feature, Options
 from wireroom.transports.drain import ShutdownReport
 
@@ -111,3 +112,34 @@ class LoopHarness:
             self._ready.set_result(server)
             await server.serve_forever()
             self._report.set_result(await server.close())
+
+
+class BlockingHarness:
+    """A server in threads."""
+
+    lacks: Mapping[Feature, str] = {}
+
+    def start(self, app: App, options: Options) -> Address:
+        listen: Any = {"port": 0} if options.unix is None else {"unix": options.unix}
+        self._server = BlockingServer(
+            app,
+            ssl=options.tls,
+            grace_s=options.grace_s,
+            spread_s=options.spread_s,
+            close_code=options.close_code,
+            **listen,
+        )
+        self._server.start()
+        address: Address = self._server.addresses[0]
+        return address
+
+    def call(self, function: Callable[[Hub], T]) -> T:
+        return self._server.call(function)
+
+    def adopt(self, sock: socket.socket, received: bytes) -> None:
+        self._server.adopt(sock, received)
+
+    def stop(self) -> ShutdownReport:
+        report = self._server.shutdown()
+        assert not len(self._server.threads), "threads do not end"
+        return report

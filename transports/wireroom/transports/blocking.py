@@ -58,7 +58,9 @@ T = TypeVar("T")
 
 logger: Final = logging.getLogger("wireroom.blocking")
 
-STACK_BYTES: Final = 512 * 1024  # of address space: only what is used becomes memory
+# Of address space: only what is used becomes memory, some 8 KiB. It is what Python counts on: with
+# less than 4 MiB on 3.13 (512 KiB on 3.11) deeply nested JSON from a peer ends the process.
+STACK_BYTES: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 10_000
 
 _TAKE_OVER_S: Final = 0.1  # a step that lasts so long gets its connection another reader
@@ -104,10 +106,11 @@ class Server(Drain[Connection]):
     """An app on listening sockets, in threads; a context manager.
 
     Where it listens (`host`, `port`, `unix` …) is told as `listening.ListenOptions` says, with TLS
-    if `ssl` is given. On leaving, sessions are closed with `close_code` (1001 or 1012), spread over
-    `spread_s` seconds, and then have `grace_s` seconds. At most `connections_max` connections are
+    if `ssl` is given; with `port=None` nowhere, for sockets that are adopted. On leaving, sessions
+    are closed with `close_code` (1001 or 1012), spread over `spread_s` seconds, and then have
+    `grace_s` seconds. At most `connections_max` connections are
     served, and no more than `Limits.connections_max`; others get 503. `stack_bytes` is what the
-    stack of a thread may grow to (0: the system's default).
+    stack of a thread may grow to (0: the system's default); see `STACK_BYTES`.
     Raises `ConfigurationError` for an app or an address that cannot work.
     """
 
@@ -115,7 +118,7 @@ class Server(Drain[Connection]):
         self,
         app: App,
         host: str | None = "127.0.0.1",
-        port: int = 8301,
+        port: int | None = 8301,
         *,
         ssl: ssl.SSLContext | None = None,
         grace_s: float = 5.0,
@@ -221,7 +224,16 @@ class Server(Drain[Connection]):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Serve a connected socket that another server has accepted, and may have `received` bytes
-        from: the head of a request (`request_head`) and what came after it."""
+        from: the head of a request (`request_head`) and what came after it. The socket is ours from
+        now on: nobody else reads, writes or closes it. With `ssl`, TLS has not begun on it.
+
+        Raises `LocalProtocolError` before the start, and for bytes received with `ssl`, and
+        `RuntimeError` if the system has no thread for it: it is closed then.
+        """
+        if received and ssl is not None:
+            raise LocalProtocolError("TLS begins before anything is received: adopt it earlier")
+        if not self._started:
+            raise LocalProtocolError("start the server first")
         try:
             address = peer_address(sock.getpeername())
         except OSError:
@@ -319,6 +331,9 @@ class Server(Drain[Connection]):
                     steps.append(task)
                 else:
                     self.threads.run_or_wait(task.run)
+
+    def post(self, call: Callable[[], None]) -> None:
+        self.act(call)
 
     def _drain_all(self) -> tuple[list[Connection], list[_Task]]:
         """Drain the hub; gives which connections have something to write, and the handlers' steps
@@ -500,7 +515,7 @@ def _wait_in_step(wait: Wait) -> Generator[Any, Any, None]:
 def serve(
     app: App,
     host: str | None = "127.0.0.1",
-    port: int = 8301,
+    port: int | None = 8301,
     *,
     ssl: ssl.SSLContext | None = None,
     grace_s: float = 5.0,

@@ -117,7 +117,7 @@ class Connection:
         self._received = b""
         if self._context is not None:
             try:
-                data = self._shake_hands(self._context, data)
+                data = self._shake_hands(self._context)
             except (OSError, TimeoutError) as error:
                 server.tls_failed(self._address, error)
                 return None
@@ -126,7 +126,7 @@ class Connection:
         except IdsExhaustedError as error:
             server.logger.warning("connection refused: %s", error)
             with suppress(OSError):
-                self._refuse(error.response)
+                self._refuse(error.response, has_asked=bool(data))
             return None
         return data
 
@@ -141,13 +141,13 @@ class Connection:
         )
         server.connections[self.fd] = self
 
-    def _shake_hands(self, context: ssl.SSLContext, data: bytes) -> bytes:
+    def _shake_hands(self, context: ssl.SSLContext) -> bytes:
         """TLS's handshake; gives what came after it. Raises `OSError` if it fails, or is not done
         in the time that a head has."""
         sock = self._sock
         tls = TlsPipe(context, server_side=True)
         until = time.monotonic() + self._server.hub.limits.head_timeout_s
-        plaintext = tls.receive_data(data) if data else b""
+        plaintext = b""
         while not tls.handshake_done:
             sock.settimeout(max(until - time.monotonic(), 0.001))
             data = sock.recv(_READ_BYTES_MIN)
@@ -165,12 +165,13 @@ class Connection:
         self._tls = tls
         return plaintext
 
-    def _refuse(self, response: bytes) -> None:
+    def _refuse(self, response: bytes, *, has_asked: bool) -> None:
         """Answer when the peer has asked; it has until the linger time to read that."""
         sock = self._sock
         until = time.monotonic() + _REFUSAL_LINGER_S
         sock.settimeout(_REFUSAL_LINGER_S)
-        sock.recv(_READ_BYTES_MIN)
+        if not has_asked:
+            sock.recv(_READ_BYTES_MIN)
         if self._tls is not None:
             self._tls.send([response])
             self._tls.close_notify()
