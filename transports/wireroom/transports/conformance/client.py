@@ -203,6 +203,7 @@ class Client:
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
+                self.drop()
                 return HttpResponse(status, found, bytes(body))
             else:
                 raise AssertionError(f"no response to {method} {target}: {event!r}")

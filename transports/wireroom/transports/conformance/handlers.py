@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from wireroom.core import (
 
 from .behaviours import Behaviours, Failures, Server, Told, needs
 from .handshakes import refusal
-from .harness import Feature
+from .harness import Feature, Options
 
 
 class Deliberate(Exception):  # noqa: N818
@@ -234,14 +235,14 @@ class Handlers(Behaviours):
         server.stop()
         assert {type(each) for each in failures(3)} == {Deliberate}
 
-    def test_sleeping_takes_as_long_as_was_said_and_in_order(self, server: Server) -> None:
+    def test_sleeping_takes_as_long_as_was_said(self, server: Server) -> None:
         app = App()
 
         @app.module("/").on_open
-        async def sleep_sort(session: Session) -> None:
+        async def sleep(session: Session) -> None:
             started = session.hub.now
             await session.sleep(0.05)
-            await session.send(str(session.hub.now - started >= 0.05))
+            await session.send(str(session.hub.now >= started + 0.05))
 
         server.start(app)
         assert server.open("/").receive() == "True"
@@ -281,3 +282,45 @@ class Handlers(Behaviours):
         with pytest.raises(Deliberate):
             server.call(fail)
         assert client.receive() == "sent before"
+
+    def test_results_of_other_threads_come_in_in_order(self, server: Server) -> None:
+        app = App()
+        waiting: Told[Future[str]] = Told()
+
+        @app.module("/").on_message
+        async def ask(session: Session, message: str) -> str:
+            future: Future[str] = Future()
+            completion = session.hub.completion(future, timeout_s=30.0)
+            completion.then(session.hub.broadcast)
+            waiting.put(future)
+            return await completion + ", to you"
+
+        server.start(app)
+        clients = [server.open("/") for _ in range(3)]
+        for client in clients:
+            client.send("ask")
+        futures = [waiting.next("the handler asks") for _ in clients]
+        for number, future in enumerate(futures):
+            future.set_result(str(number))
+        for client in clients:
+            received = [client.receive() for _ in range(len(clients) + 1)]
+            own = [each for each in received if str(each).endswith(", to you")]
+            assert len(own) == 1
+            assert [each for each in received if each not in own] == ["0", "1", "2"]
+
+    def test_a_result_that_comes_after_the_end_hurts_nobody(self, server: Server) -> None:
+        app = App()
+        future: Future[str] = Future()
+        waiting: Told[str] = Told()
+
+        @app.module("/").on_message
+        async def ask(session: Session, message: str) -> str:
+            completion = session.hub.completion(future)
+            waiting.put("waiting")
+            return await completion
+
+        server.start(app, Options(grace_s=0.2))
+        server.open("/").send("ask")
+        waiting.next("the handler asks")
+        server.stop()
+        future.set_result("late")
