@@ -201,8 +201,8 @@ def test_several_may_await_one_completion(times: int) -> None:
     peers = [simulation.open("/") for _ in range(times)]
     for peer in peers:
         peer.send("ask")
-    assert not completions[0].done
+    assert [each.done for each in completions] == [False]
     future.set_result("stored")
     simulation.settle()
-    assert completions[0].done
+    assert [each.done for each in completions] == [True]
     assert [peer.messages for peer in peers] == [["stored"]] * times
