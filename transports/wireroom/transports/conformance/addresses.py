@@ -96,12 +96,26 @@ class Addresses(Behaviours):
         assert client.close() == 1000
         assert server.wait_idle().close_timeouts == 0
 
-    @needs(Feature.TLS)
-    def test_wss_sends_what_nobody_asked_for_and_ends_in_order(
-        self, server: Server, contexts: Contexts
-    ) -> None:
+    @needs(Feature.TLS, Feature.FRAMES)
+    def test_a_violation_ends_wss(self, server: Server, contexts: Contexts) -> None:
         server.start(_app(), Options(tls=contexts.server))
         client = server.connect(tls=contexts.anonymous).handshake("/")
+        client.write(frame(0x3))
+        assert client.await_close() == (1002, "opcode 0x3 is reserved")
+        client.read_to_end()
+
+    @pytest.mark.parametrize("messages", [0, 1, 2, 3])
+    @needs(Feature.TLS)
+    def test_wss_sends_what_nobody_asked_for_and_ends_in_order(
+        self, server: Server, contexts: Contexts, messages: int
+    ) -> None:
+        server.start(_app(), Options(tls=contexts.server))
+        leaving = server.connect(tls=contexts.anonymous).handshake("/")
+        client = server.connect(tls=contexts.anonymous).handshake("/")
+        for number in range(messages):
+            leaving.send(str(number))
+            assert leaving.receive() == str(number)
+        assert leaving.close() == 1000
         for text in ("pushed", "x" * 500_000, "again"):
             server.call(lambda hub, text=text: hub.broadcast(text))  # type: ignore[misc]
             assert client.receive() == text
