@@ -15,7 +15,7 @@ import pytest
 from wireroom.core import App, Limits, Request, Session
 
 from .behaviours import Behaviours, Server, needs
-from .client import TEXT, Client, frame
+from .client import PATIENCE_S, TEXT, Client, frame
 from .harness import Feature, Options
 
 
@@ -121,7 +121,7 @@ class Addresses(Behaviours):
             assert client.receive() == text
         stopping = server.stop_soon()
         assert client.finish()[0] == 1001
-        report = stopping.result(10.0)
+        report = stopping.result(PATIENCE_S)
         assert (report.aborted, report.unfinished) == (0, 0)
 
     @needs(Feature.TLS)
@@ -135,7 +135,7 @@ class Addresses(Behaviours):
 
     @needs(Feature.TLS, Feature.HEADS)
     def test_tls_that_stalls_or_is_none_is_ended(self, server: Server, contexts: Contexts) -> None:
-        server.start(_app(Limits(head_timeout_s=0.3)), Options(tls=contexts.server))
+        server.start(_app(Limits(head_timeout_s=0.5)), Options(tls=contexts.server))
         silent, plain = server.connect(), server.connect()
         plain.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         plain.read_to_end()
