@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, TypeVar, final
 
 from .dispatch.function import FunctionModule, WebSocketHandler
-from .dispatch.handlers import H, Handler, check_arity
+from .dispatch.handlers import H, Handler, check_arity, is_blocking
 from .dispatch.http import HttpRoute
 from .dispatch.module import Module, SessionModule
 from .dispatch.parsers import Kinds, Parser
@@ -169,6 +169,15 @@ class App:
             return handler
 
         return register
+
+    @property
+    def has_blocking_handlers(self) -> bool:
+        """Whether any handler is marked with `blocking`, and so runs in a thread."""
+        handlers = [route.handler for _, route in self.routes]
+        handlers += [handler for _, handler in self.periodic]
+        for _, module in self.modules:
+            handlers += module.handlers
+        return any(map(is_blocking, handlers))
 
     def check(self) -> None:
         """Raises `ConfigurationError` for what only shows once everything is registered."""

@@ -142,9 +142,9 @@ def _response_events(prefix: str, answered: Answered) -> list[Event]:
 
 def _events(buffer: bytes, scope: Scope) -> list[Event]:
     """What the server has to be told for one thing that the hub gives."""
+    if type(buffer) is TextMessage:
+        return [{"type": "websocket.send", "text": buffer.decode()}]
     match buffer:
-        case TextMessage():
-            return [{"type": "websocket.send", "text": buffer.decode()}]
         case BinaryMessage():
             return [{"type": "websocket.send", "bytes": buffer}]
         case CloseMessage():
@@ -204,7 +204,8 @@ class _Connection:
         "_ending",
         "_has_ended",
         "_has_reader",
-        "_is_input",
+        "_has_waited",
+        "_hands_over",
         "_is_taken",
         "_may_read",
         "_receive",
@@ -229,7 +230,8 @@ class _Connection:
         self._unsent = 0  # bytes of those that are being sent
         self._sending = False  # one of the tasks sends
         self._has_reader = False  # one of them reads
-        self._is_input = False  # the reader is in an input of the hub, and will send what it gives
+        self._has_waited = False  # sending has
+        self._hands_over = False  # if it does, the other task reads
         self._wake = anyio.Event()  # there is something to do for the other one
         self._may_read: anyio.Event | None = None  # set while reading is paused
         self._accepted = False
@@ -245,14 +247,12 @@ class _Connection:
             self.fd = server.hub.open(request, subprotocols, now=server.time())
         except IdsExhaustedError as error:
             logger.warning("connection refused: %s", error)
-            await self.send_all([error.response])
+            await self.refuse(error.response)
             return
         server.connections[self.fd] = self
         try:
             with self.cancel_scope:
-                self._is_input = True
                 server.drain()
-                self._is_input = False
                 await self._flush()
                 if not self.cancel_scope.cancel_called:
                     async with anyio.create_task_group() as group:
@@ -260,6 +260,10 @@ class _Connection:
                         await self._run()
         finally:
             self._leave()
+
+    async def refuse(self, response: bytes) -> None:
+        """Answer what the hub knows nothing of."""
+        await self._send_buffer(response)
 
     def _leave(self) -> None:
         """The hub has to do with it no more."""
@@ -286,16 +290,19 @@ class _Connection:
 
     async def _read(self) -> None:
         """Read, until the peer is gone, or until sending had to wait and the other task reads."""
+        server = self._server
         while not self._has_ended:
             if self._may_read is not None:
                 await self._may_read.wait()
             event = await self._receive()
             if not self.fd:
                 return  # given up meanwhile
-            self._is_input = True
-            self._take(event)
-            self._server.drain()
-            self._is_input = False
+            server.reader = self
+            try:
+                self._take(event)
+                server.drain()
+            finally:
+                server.reader = None
             if self._buffers and not self._sending and await self._flush(reads=True):
                 return
         self._has_reader = False
@@ -331,74 +338,63 @@ class _Connection:
     def write(self) -> None:
         if not self._buffers and not self._sending:
             self._buffers = self._server.hub.data_to_send(self.fd)
-            if not self._is_input:
+            if self._server.reader is not self:
                 self._wake.set()
 
     async def _flush(self, *, reads: bool = False) -> bool:
         """Send what was taken from the hub, and what it has then. If it had to wait, and it was
         the reader's task, that reads no more."""
-        server = self._server
-        stops_reading = False
+        hub = self._server.hub
+        self._hands_over = reads
         self._sending = True
+        waited = False
         try:
             while self._buffers:
                 buffers, self._buffers = self._buffers, []
-                has_waited = await self.send_all(buffers, reads=reads and not stops_reading)
-                stops_reading = stops_reading or has_waited
+                self._has_waited = False
+                self._unsent = sum(map(len, buffers))
+                for buffer in buffers:
+                    await self._send_buffer(buffer)
+                    self._unsent -= len(buffer)
                 if not self.fd:
                     break
-                self._buffers = server.hub.data_to_send(self.fd)
-                if has_waited or self._buffers:
-                    server.drain()
+                if self._has_waited:
+                    waited = True
+                    hub.bytes_unsent(self.fd, 0, now=self._server.time())
+                self._buffers = hub.data_to_send(self.fd)
+                if waited or self._buffers:
+                    self._server.drain()
         finally:
             self._sending = False
         if self._ending:
             self.cancel_scope.cancel()
-        return stops_reading
+        return waited
 
-    async def send_all(self, buffers: list[bytes], *, reads: bool = False) -> bool:
-        """Send, one after another, and tell the hub what is left; whether it had to wait."""
-        has_waited = False
-
-        def blocked() -> None:
-            nonlocal has_waited
-            if not has_waited:
-                has_waited = True
-                if reads:
-                    self._has_reader = False
-                    self._wake.set()
-            self._report_unsent()
-
-        self._unsent = sum(map(len, buffers))
-        for buffer in buffers:
+    async def _send_buffer(self, buffer: bytes) -> None:
+        try:
             for event in _events(buffer, self._scope):
-                await self._send_event(event, blocked)
-            self._unsent -= len(buffer)
-        if has_waited and self.fd:
-            self._server.hub.bytes_unsent(self.fd, 0, now=self._server.time())
-        last = type(buffers[-1])
-        if last is Accepted:
+                if self._is_taken:
+                    await _watched(self._send(event), self._blocked)
+        except OSError:  # the peer has gone, and `receive` says how
+            self._is_taken = False
+        except Exception:
+            logger.exception("the server did not take what was sent (fd %d)", self.fd)
+            self.cancel_scope.cancel()
+        if type(buffer) is Accepted:
             self._accepted = True
-        elif last is Answered and self._scope["type"] == "websocket":
+        elif type(buffer) is Answered and self._scope["type"] == "websocket":
             await anyio.lowlevel.checkpoint()  # uvicorn takes note of it in the loop's next turn
-        return has_waited
 
-    def _report_unsent(self) -> None:
+    def _blocked(self) -> None:
+        """Sending has to wait: let the other task read, and tell the hub what is not sent."""
+        self._has_waited = True
+        if self._hands_over:
+            self._hands_over = self._has_reader = False
+            self._wake.set()
         if self.fd:  # an empty message has to be sent too
             unsent = self._unsent or 1
             self._server.hub.bytes_unsent(self.fd, unsent, now=self._server.time())
             self._server.drain()
-
-    async def _send_event(self, event: Event, blocked: Callable[[], None]) -> None:
-        if not self._is_taken:
-            return
-        try:
-            await _watched(self._send(event), blocked)
-        except OSError:  # the peer has gone, and `receive` says how
-            self._is_taken = False
-        except Exception:
-            logger.exception("the server did not take %s (fd %d)", event["type"], self.fd)
-            self.cancel_scope.cancel()
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -431,10 +427,15 @@ class _Server(TaskDrain[_Connection]):
         self._clock_scope = anyio.CancelScope()
         self._report: ShutdownReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps none alive
+        self.reader: _Connection | None = None  # in whose input the hub is
 
     def begin(self) -> None:
         super().begin()
         contextvars.Context().run(self.spawn, self._run_clock)
+
+    def _woken(self) -> None:
+        if self.reader is None:  # whose input will be drained
+            super()._woken()
 
     async def _run_clock(self) -> None:
         with self._clock_scope:
@@ -602,7 +603,7 @@ class ASGIApp:
             request = _new_request(scope, self._user(scope))
         except RemoteProtocolError as error:
             response = Response(error.status, error.message + "\n", error.headers)
-            await connection.send_all([HostReader().respond(None, response, close=True)])
+            await connection.refuse(HostReader().respond(None, response, close=True))
             return
         await connection.serve(request, websocket=websocket)
 

@@ -19,6 +19,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, cast, final
 
@@ -32,7 +33,7 @@ from wireroom.core import (
     Wait,
 )
 
-from .drain import Drain, Drive, ShutdownReport
+from .drain import ShutdownReport
 from .listening import (
     BACKLOG,
     SocketOptions,
@@ -41,6 +42,7 @@ from .listening import (
     open_listeners,
     peer_address,
 )
+from .loops import Drive, LoopDrain
 
 T = TypeVar("T")
 
@@ -179,7 +181,7 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 @final
-class Server(Drain[_Connection]):
+class Server(LoopDrain[_Connection]):
     """An app on listening sockets, in a running loop; an async context manager.
 
     Where it listens (`host`, `port`, `unix` …) is told as `listening.ListenOptions` says, with TLS
@@ -245,7 +247,7 @@ class Server(Drain[_Connection]):
             raise LocalProtocolError("a Server is started once; make another")
         self._started = True
         self.loop = asyncio.get_running_loop()
-        self.hub.start(now=self.time())
+        self.begin()
         self.schedule_drain()  # periodic handlers need a timer, connections or not
         self._listeners = open_listeners(host=self._host, port=self._port, **self._listen)
         timeout = None if self._ssl is None else self.hub.limits.head_timeout_s
@@ -313,6 +315,15 @@ class Server(Drain[_Connection]):
     def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
         """Have `function(hub)` called in the server's loop, from any thread."""
         return asyncio.run_coroutine_threadsafe(self.call(function), self.loop)
+
+    def post(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the hub with it
+            self.loop.call_soon_threadsafe(self._take_posted, call)
+
+    def _take_posted(self, call: Callable[[], None]) -> None:
+        self.schedule_drain()
+        self.hub.woken(now=self.now)
+        call()
 
     def stop(self) -> None:
         """Make `serve_forever` return; said twice, end now, without waiting for anybody."""
@@ -395,10 +406,10 @@ class Server(Drain[_Connection]):
         self.sockets.discard(connection)
         self.full.discard(connection)
         self.connections.pop(connection.fd, None)
-        self._check_quiet()
+        self.check_quiet()
         self.schedule_drain()
 
-    def _check_quiet(self) -> None:
+    def check_quiet(self) -> None:
         if self.is_quiet:
             self._quiet.set()
 
@@ -447,14 +458,17 @@ class Server(Drain[_Connection]):
     # -- handlers -----------------------------------------------------------------------------
 
     def start_handler(self, invocation: Invocation) -> None:
+        self._quiet.clear()
+        super().start_handler(invocation)
+
+    def start_task(self, invocation: Invocation) -> None:
         task = self.loop.create_task(self._drive(invocation), name=invocation.name)
         self._tasks[invocation] = task
-        self._quiet.clear()
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.pop(invocation, None)
             self.ended(invocation)
-            self._check_quiet()
+            self.check_quiet()
             if not task.cancelled() and (error := task.exception()) is not None:
                 logger.error("the task of %r failed", invocation, exc_info=error)
 
@@ -464,7 +478,9 @@ class Server(Drain[_Connection]):
         await Drive(self, invocation)
 
     def cancel_handler(self, invocation: Invocation) -> None:
-        self._tasks[invocation].cancel()
+        task = self._tasks.get(invocation)
+        if task is not None:
+            task.cancel()
 
     def cancelled(self, invocation: Invocation, error: BaseException) -> None:
         task = self._tasks.get(invocation)

@@ -11,10 +11,9 @@ import dataclasses
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar, final
+from typing import Any, Generic, Protocol, TypeVar
 
 from wireroom.core import (
-    FINISHED,
     App,
     Cancel,
     ConfigurationError,
@@ -102,7 +101,7 @@ class Drain(ABC, Generic[C]):
             raise ConfigurationError(
                 "close_code", f"must be 1001 (going away) or 1012 (restart), not {close_code!r}"
             )
-        self.hub = Hub(app, wake=wake, foreign_wait=foreign_wait, enter=enter)
+        self.hub = Hub(app, wake=wake, foreign_wait=foreign_wait, enter=enter, post=self.post)
         self.logger = logger
         self.connections: dict[int, C] = {}
         self.handlers: set[Invocation] = set()  # under way
@@ -138,6 +137,10 @@ class Drain(ABC, Generic[C]):
     @abstractmethod
     def cancel_handler(self, invocation: Invocation) -> None:
         """A handler has to end now."""
+
+    @abstractmethod
+    def post(self, call: Callable[[], None]) -> None:
+        """Have `call` run as an input of the hub, soon, from any thread; not if it has ended."""
 
     # -- draining the hub ---------------------------------------------------------------------
 
@@ -250,59 +253,3 @@ class Drain(ABC, Generic[C]):
             unfinished=len(self.handlers),
             dropped_messages=dropped,
         )
-
-
-class HandlerLoop(Protocol):
-    """What runs handlers in the tasks of a loop, asyncio's or trio's."""
-
-    hub: Hub
-    gave_up: bool
-
-    def time(self) -> float:
-        """The clock of the hub's inputs."""
-
-    def stepped(self) -> None:
-        """A handler has taken a step: drain, now or soon."""
-
-    def park(self, invocation: Invocation) -> Generator[Any, Any, None]:
-        """Wait, in the handler's task, for its `Resume`."""
-
-    def cancelled(self, invocation: Invocation, error: BaseException) -> None:
-        """A handler's step has ended with what is no `Exception`."""
-
-
-@final
-class Drive:
-    """Runs one `async def` handler where it is awaited: steps it in the hub, and waits as it
-    waits, for what is ours or for what is the loop's."""
-
-    __slots__ = ("_invocation", "_loop")
-
-    def __init__(self, loop: HandlerLoop, invocation: Invocation) -> None:
-        self._loop = loop
-        self._invocation = invocation
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        loop = self._loop
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                yielded = loop.hub.resume(self._invocation, error, now=loop.time(), value=value)
-            except BaseException as raised:
-                loop.stepped()
-                loop.cancelled(self._invocation, raised)
-                raise
-            loop.stepped()
-            if yielded is FINISHED:
-                return
-            value = error = None
-            try:
-                if isinstance(yielded, Wait):
-                    yield from loop.park(self._invocation)
-                else:
-                    value = yield yielded
-            except BaseException as raised:  # a cancellation too: the handler has to see it
-                if loop.gave_up:  # it has ignored one, and may do so for ever
-                    raise
-                error = raised

@@ -21,14 +21,15 @@ import anyio
 
 from wireroom.core import App, Hub, Invocation, LocalProtocolError, Wait
 
-from .drain import C, Drain, Drive
+from .drain import C
+from .loops import Drive, LoopDrain
 
 T = TypeVar("T")
 
 _Call: TypeAlias = tuple[Callable[[Hub], Any], concurrent.futures.Future[Any]]
 
 
-class TaskDrain(Drain[C]):
+class TaskDrain(LoopDrain[C]):
     """A hub whose handlers are tasks. See `Drain`."""
 
     def __init__(
@@ -65,7 +66,7 @@ class TaskDrain(Drain[C]):
         self._stopped_now = False
 
     def begin(self) -> None:
-        """The hub begins, in this loop. Raises `LocalProtocolError` if it has begun."""
+        """The hub begins, in this loop and thread. Raises `LocalProtocolError` if it has begun."""
         if self._clock is not _not_started:
             raise LocalProtocolError("it is started once; make another")
         trio = sys.modules.get("trio")
@@ -77,7 +78,7 @@ class TaskDrain(Drain[C]):
             self._clock = loop.time
             self._post = loop.call_soon_threadsafe
         self._cancellation = anyio.get_cancelled_exc_class()
-        self.hub.start(now=self.time())
+        super().begin()
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class TaskDrain(Drain[C]):
     def spawn(self, coroutine: Callable[..., Coroutine[Any, Any, object]], *arguments: Any) -> None:
         """Run a task in the background."""
 
-    def start_handler(self, invocation: Invocation) -> None:
+    def start_task(self, invocation: Invocation) -> None:
         scope = self._scopes[invocation] = anyio.CancelScope()
         self.spawn(self._run_handler, invocation, scope)
 

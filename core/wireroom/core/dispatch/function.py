@@ -341,6 +341,10 @@ class FunctionModule:
                 "must be async def; for plain def handlers use app.module(path)",
             )
 
+    @property
+    def handlers(self) -> list[Handler]:
+        return [self.handler]
+
     def check(self) -> None:
         """Everything was checked at registration."""
 

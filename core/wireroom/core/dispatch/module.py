@@ -79,6 +79,10 @@ class SessionModule(Protocol):
     presence: bool
     stages: Stages | None
 
+    @property
+    def handlers(self) -> list[Handler]:
+        """All that was registered."""
+
     def check(self) -> None:
         """Raises `ConfigurationError` if it cannot work."""
 
@@ -447,6 +451,20 @@ class Module:
         """Its commands in the order they were registered, and the default command, if any, last."""
         registered = [*self._commands.values(), *([self._default] if self._default else [])]
         return [command.describe() for command in registered]
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """All that was registered."""
+        events = (
+            self.on_handshake_handler,
+            self.on_open_handler,
+            self.on_message_handler,
+            self.on_close_handler,
+            self.on_join_handler,
+            self.on_leave_handler,
+        )
+        commands = [*self._commands.values(), *([self._default] if self._default else [])]
+        return [*filter(None, events), *(command.handler for command in commands)]
 
     @property
     def middleware_names(self) -> list[str]:
