@@ -1,7 +1,7 @@
-"""The PROXY protocol's header, version 1 and 2, which a proxy sends before its client's bytes. Pure.
+"""The PROXY protocol's header, version 1 and 2, which comes before a client's own bytes. Pure.
 
 After HAProxy's doc/proxy-protocol.txt; sections below are that text's. Whether the sender may be
-believed is not decided here. Of the TLVs, only PP2_TYPE_SSL is read; PP2_TYPE_CRC32C is not checked.
+believed is not decided here. Of the TLVs, only PP2_TYPE_SSL is read; a checksum is not verified.
 """
 
 from __future__ import annotations
