@@ -38,14 +38,15 @@ def wheel_environment(
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where Chromium is required, as in CI, a skipped Chromium test has failed."""
+    """Where a program is required, as in CI, a test that was skipped for want of it has failed."""
     report = yield
-    if (
-        report.skipped
-        and not hasattr(report, "wasxfail")
-        and os.environ.get("WIREROOM_REQUIRE_CHROMIUM") == "1"
-        and item.get_closest_marker("chromium")
-    ):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, but Chromium is required here: {report.longrepr}"
+    for marker, what in (("chromium", "Chromium is"), ("servers", "server programs are")):
+        if (
+            report.skipped
+            and not hasattr(report, "wasxfail")
+            and os.environ.get(f"WIREROOM_REQUIRE_{marker.upper()}") == "1"
+            and item.get_closest_marker(marker)
+        ):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, but {what} required here: {report.longrepr}"
     return report

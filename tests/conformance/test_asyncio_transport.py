@@ -1,4 +1,5 @@
-"""The asyncio transport over real sockets, on asyncio's loop and on uvloop's.
+"""What only the asyncio transport does, over real sockets, on asyncio's loop and on uvloop's; what
+every transport does is in `wireroom.transports.conformance`.
 
 The peers are the `websockets` client, and plain streams where a client has to misbehave.
 """
@@ -7,32 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import pytest
 import trustme
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from loops import RunLoop
 from wireroom.core import (
     App,
     ConfigurationError,
-    Context,
-    Deflate,
+    Hub,
     Limits,
     LocalProtocolError,
-    Reject,
-    Request,
     Session,
     WebSocket,
 )
@@ -46,76 +41,13 @@ UPGRADE = (
 )
 
 
-class Said(msgspec.Struct):
-    text: str
-
-
-class Blob(msgspec.Struct):
-    size: int
-
-
 def make_app(**settings: Any) -> App:
-    """Every kind of handler."""
+    """An echo."""
     app = App(**settings)
 
-    @app.websocket("/function", subprotocols=["v2", "v1"])
-    async def function(ws: WebSocket) -> None:
-        await ws.accept()
-        async for message in ws:
-            await ws.send(message)
-
-    @app.websocket("/raises")
-    async def raises(ws: WebSocket) -> None:
-        await ws.accept()
-        await ws.receive()
-        raise RuntimeError("the function fails")
-
-    inline = app.module("/inline")
-
-    @inline.on_message
+    @app.module("/inline").on_message
     def echo(session: Session, message: str | bytes) -> str | bytes:
         return message
-
-    waiting = app.module("/waiting")
-
-    @waiting.on_message
-    async def echo_later(session: Session, message: str | bytes) -> str | bytes:
-        await asyncio.sleep(0)  # the loop's own
-        await session.sleep(0.001)  # the hub's
-        return message
-
-    chat = app.module("/chat/{room}")
-
-    @chat.on_handshake
-    def check(request: Request) -> Reject | None:
-        if request.path_params["room"] == "closed":
-            return Reject(451, "not here\n", {"X-Why": "law"})
-        return None
-
-    @chat.on_open
-    def joined(session: Session) -> None:
-        session.join(session.path_params["room"])
-
-    @chat.command("said")
-    def say(ctx: Context, data: Said) -> None:
-        ctx.room(ctx.path_params["room"]).broadcast(data, exclude=[ctx.session])
-
-    @chat.command("blob")
-    def blob(ctx: Context, data: Blob) -> None:
-        ctx.room(ctx.path_params["room"]).broadcast(b"b" * data.size, exclude=[ctx.session])
-
-    @chat.command("fail")
-    def fail(ctx: Context) -> None:
-        raise ValueError("on purpose")
-
-    @app.http("/healthz")
-    def healthz(request: Request) -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.http("/later")
-    async def later(request: Request) -> str:
-        await asyncio.sleep(0)
-        return "later"
 
     return app
 
@@ -142,109 +74,6 @@ async def end_of(connection: ClientConnection) -> tuple[int, str]:
     except ConnectionClosed:
         pass
     return connection.close_code or 0, connection.close_reason or ""
-
-
-@pytest.mark.parametrize("framing", ["wireroom", "wsproto"])
-@pytest.mark.parametrize("deflate", [None, Deflate(threshold_bytes=0)], ids=["plain", "deflate"])
-@pytest.mark.parametrize("path", ["/function", "/inline", "/waiting"])
-def test_echo(
-    run: RunLoop, framing: Literal["wireroom", "wsproto"], deflate: Deflate | None, path: str
-) -> None:
-    async def main() -> None:
-        async with Server(make_app(framing=framing, deflate=deflate), port=0) as server:
-            async with client(server, path) as ws:
-                for message in ("", "grüße", b"", b"\x00\xff" * 5000, "x" * 300_000):
-                    await ws.send(message)
-                    assert await ws.recv() == message
-                await ws.send(["in ", "three ", "fragments"])
-                assert await ws.recv() == "in three fragments"
-                await (await ws.ping(b"are you there"))
-                for number in range(500):
-                    await ws.send(str(number))
-                assert [await ws.recv() for _ in range(500)] == [str(n) for n in range(500)]
-            assert ws.close_code == 1000
-        stats = server.hub.stats()
-        assert (stats.sessions, stats.connections, stats.invocations) == (0, 0, 0)
-        assert stats.messages_received == stats.messages_sent == 506
-
-    run(main())
-
-
-def test_rooms_and_typed_commands(run: RunLoop) -> None:
-    async def main() -> None:
-        async with (
-            Server(make_app(), port=0) as server,
-            client(server, "/chat/a") as ann,
-            client(server, "/chat/a") as bob,
-            client(server, "/chat/b") as eve,
-        ):
-            await ann.send('{"type": "said", "text": "hi"}')
-            assert await bob.recv() == '{"type":"said","text":"hi"}'
-            await ann.send('{"type": "said", "text": 3}')
-            error = msgspec.json.decode(await ann.recv())
-            assert (error["code"], error["field"]) == ("invalid_data", "text")
-            await eve.send('{"type": "said"}')
-            assert msgspec.json.decode(await eve.recv())["type"] == "error"  # and nothing before
-
-    run(main())
-
-
-def test_the_handshake_is_negotiated_and_can_be_refused(run: RunLoop) -> None:
-    async def main() -> None:
-        async with Server(make_app(), port=0) as server:
-            async with client(server, "/function", subprotocols=["v1", "v2"]) as ws:
-                assert ws.subprotocol == "v2"
-            for path, origin, status in (
-                ("/chat/closed", None, 451),
-                ("/nowhere", None, 404),
-                ("/function", "http://evil.example", 403),
-            ):
-                with pytest.raises(InvalidStatus) as refusal:
-                    await client(server, path, origin=origin)
-                assert refusal.value.response.status_code == status
-            async with client(server, "/function", origin=url(server, "", "http")) as ws:
-                assert ws.subprotocol is None
-
-    run(main())
-
-
-def test_plain_http_beside_websockets(run: RunLoop) -> None:
-    async def main() -> None:
-        async with Server(make_app(), port=0) as server:
-            reader, writer = await raw(
-                server,
-                b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
-                b"GET /later HTTP/1.1\r\nHost: a\r\n\r\n"
-                b"GET /function HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-            )
-            answers = await reader.read()
-            writer.close()
-            assert answers.index(b'{"status":"ok"}') < answers.index(b"later")
-            assert answers.index(b"later") < answers.index(b"426 Upgrade Required")
-
-    run(main())
-
-
-def test_a_failing_handler_is_logged_and_hurts_nobody(
-    run: RunLoop, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        async with (
-            Server(make_app(), port=0) as server,
-            client(server, "/chat/a") as ws,
-            client(server, "/raises") as raising,
-        ):
-            await ws.send('{"type": "fail"}')
-            assert msgspec.json.decode(await ws.recv())["code"] == "handler_failed"
-            await raising.send("go")
-            assert await end_of(raising) == (1011, "internal error")
-            await ws.send('{"type": "said", "text": "still here"}')
-            await (await ws.ping())
-
-    run(main())
-    failures = [each for each in caplog.records if each.levelno == logging.ERROR]
-    assert [each.exc_info[0] for each in failures if each.exc_info] == [ValueError, RuntimeError]
-    assert "make_app.<locals>.fail" in failures[0].getMessage()
 
 
 def test_handlers_may_use_tasks_of_the_loop(run: RunLoop) -> None:
@@ -333,67 +162,6 @@ def test_many_messages_in_a_turn_are_one_write() -> None:
     asyncio.run(main())
 
 
-def test_a_peer_that_never_reads_is_aborted_and_forgotten(run: RunLoop) -> None:
-    async def main() -> None:
-        limits = Limits(stall_timeout_s=0.3, outbox_bytes_max=64 * 2**20)
-        async with Server(make_app(limits=limits, deflate=None), port=0) as server:
-            reader, writer = await raw(server, UPGRADE % b"/chat/a")
-            await reader.readuntil(b"\r\n\r\n")
-            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a Transport
-            async with client(server, "/chat/a") as ann:
-                for _ in range(16):
-                    await ann.send('{"type": "blob", "size": 1000000}')
-                while not server.hub.stats().stalled:
-                    await (await ann.ping())
-                stats = server.hub.stats()
-                assert stats.sessions == 1
-                assert stats.overflowed == 0
-            writer.transport.abort()
-
-    run(main())
-
-
-def test_a_peer_that_reads_too_slowly_is_told_so(run: RunLoop) -> None:
-    async def main() -> None:
-        limits = Limits(outbox_bytes_max=2 * 2**20, stall_timeout_s=20)
-        async with Server(make_app(limits=limits, deflate=None), port=0) as server:
-            reader, writer = await raw(server, UPGRADE % b"/chat/a")
-            await reader.readuntil(b"\r\n\r\n")
-            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a Transport
-            async with client(server, "/chat/a") as ann:
-                while not server.hub.stats().overflowed:
-                    await ann.send('{"type": "blob", "size": 100000}')
-                    await (await ann.ping())
-            writer.transport.resume_reading()  # type: ignore[attr-defined]  # a Transport
-            writer.write(struct.pack("!BB4sH", 0x88, 0x82, bytes(4), 1008))
-            received = await reader.read()
-            assert received.endswith(b"\x03\xf0too slow: the outbox is full")
-            writer.close()
-
-    run(main())
-
-
-def test_a_client_that_vanishes_ends_its_handler(run: RunLoop) -> None:
-    app = App()
-    ended: asyncio.Queue[object]
-
-    @app.websocket("/")
-    async def wait(ws: WebSocket) -> None:
-        await ws.accept()
-        await ended.put(await ws.receive())
-
-    async def main() -> None:
-        nonlocal ended
-        ended = asyncio.Queue()
-        async with Server(app, port=0) as server:
-            reader, writer = await raw(server, UPGRADE % b"/")
-            await reader.readuntil(b"\r\n\r\n")
-            writer.transport.abort()
-            assert await ended.get() is None
-
-    run(main())
-
-
 def test_a_handler_that_never_ends_is_cancelled_after_its_session(run: RunLoop) -> None:
     app = App(limits=Limits(close_timeout_s=0.1))
     cancelled: asyncio.Event
@@ -417,58 +185,6 @@ def test_a_handler_that_never_ends_is_cancelled_after_its_session(run: RunLoop) 
     run(main())
 
 
-def test_after_a_violation_the_connection_ends_though_the_peer_does_nothing(run: RunLoop) -> None:
-    async def main() -> None:
-        async with Server(make_app(limits=Limits(close_timeout_s=0.2)), port=0) as server:
-            reader, writer = await raw(server, UPGRADE % b"/inline" + b"\x81\x01a")
-            received = await reader.read()  # the end of the stream comes at once
-            assert b"\x88" in received
-            assert b"a frame that is not masked" in received
-            await server.wait_idle()  # though we keep our side open
-            assert server.hub.stats().close_timeouts == 1
-            writer.close()
-
-    run(main())
-
-
-def test_leaving_closes_sessions_with_1001_and_aborts_after_the_grace_time(
-    run: RunLoop, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        server = Server(make_app(), port=0, grace_s=0.2)
-        await server.start()
-        async with client(server, "/inline") as ws:
-            reader, writer = await raw(server, UPGRADE % b"/inline")  # will not answer a Close
-            await reader.readuntil(b"\r\n\r\n")
-            closing = asyncio.ensure_future(server.close())
-            assert await end_of(ws) == (1001, "the server is shutting down")
-            await closing
-            assert server.connections == {}
-            with contextlib.suppress(ConnectionResetError):
-                assert (await reader.read()).startswith(b"\x88")
-            writer.close()
-
-    run(main())
-    assert "aborting 1 connections" in caplog.text
-
-
-def test_a_full_server_refuses_with_503(run: RunLoop) -> None:
-    async def main() -> None:
-        async with Server(make_app(limits=Limits(connections_max=1)), port=0) as server:
-            async with client(server, "/inline") as ws:
-                with pytest.raises(InvalidStatus) as refusal:
-                    await client(server, "/inline")
-                assert refusal.value.response.status_code == 503
-                assert refusal.value.response.headers["Retry-After"] == "5"
-                await ws.send("still served")
-                assert await ws.recv() == "still served"
-            await server.wait_idle()
-            async with client(server, "/inline"):
-                pass
-
-    run(main())
-
-
 @pytest.fixture(scope="module")
 def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's context, and that of a client which trusts it."""
@@ -478,62 +194,6 @@ def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     return context, trusting
-
-
-def test_wss(run: RunLoop, certificates: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    context, trusting = certificates
-
-    async def main() -> None:
-        async with Server(make_app(), "127.0.0.1", 0, ssl=context) as server:
-            async with connect(url(server, "/inline", "wss"), ssl=trusting, proxy=None) as ws:
-                (session,) = server.hub.sessions()
-                assert session.handshake.secure
-                await ws.send("x" * 200_000)
-                assert await ws.recv() == "x" * 200_000
-            reader, writer = await asyncio.open_connection(
-                "localhost", server.addresses[0][1], ssl=trusting
-            )
-            writer.write(UPGRADE % b"/inline" + b"\x83\x80\x00\x00\x00\x00")
-            assert b"opcode 0x3 is reserved" in await reader.read()
-            writer.close()
-
-    run(main())
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("messages", [0, 1, 2, 3])
-def test_wss_says_what_nobody_asked_for_and_ends_in_order(
-    run: RunLoop,
-    messages: int,
-    caplog: pytest.LogCaptureFixture,
-    certificates: tuple[ssl.SSLContext, ssl.SSLContext],
-) -> None:
-    context, trusting = certificates
-
-    async def main() -> None:
-        server = Server(make_app(), "127.0.0.1", 0, ssl=context, grace_s=10.0)
-        await server.start()
-        target = url(server, "/inline", "wss")
-        async with (
-            connect(target, ssl=trusting, proxy=None) as leaving,
-            connect(target, ssl=trusting, proxy=None) as staying,
-        ):
-            for number in range(messages):
-                await leaving.send(str(number))
-                assert await leaving.recv() == str(number)
-            await leaving.close()
-            assert leaving.close_code == 1000
-            (session,) = server.hub.sessions()
-            for text in ("pushed", "x" * 500_000, "again"):
-                session.send(text)
-                assert await staying.recv() == text
-            stopping = asyncio.ensure_future(server.close())
-            assert (await end_of(staying))[0] == 1001
-            await stopping
-        assert server.hub.stats().close_timeouts == 0
-
-    run(main())
-    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 def test_a_server_is_started_once(run: RunLoop) -> None:
@@ -586,7 +246,8 @@ def test_tls_that_is_none_and_tls_that_stalls_are_counted(
                     await reader.read()
             to_plain.close()
             to_stalled.close()
-            assert server.tls_failures == 2
+            while server.tls_failures < 2:  # uvloop's timers may be early by a millisecond
+                await server.call(Hub.stats)
             assert server.hub.stats().connections_total == 0
 
     run(main())

@@ -11,10 +11,11 @@ from sources import ROOT
 
 
 @cache  # types are resolved by the module's name, so there must be one module of it
-def load_example(name: str) -> ModuleType:
-    """`docs/examples/NAME/server.py`."""
-    path = ROOT / "docs" / "examples" / name / "server.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_example", path)
+def load_example(name: str, file: str = "server") -> ModuleType:
+    """`docs/examples/NAME/FILE.py`."""
+    path = ROOT / "docs" / "examples" / name / f"{file}.py"
+    suffix = "" if file == "server" else f"_{file}"
+    spec = importlib.util.spec_from_file_location(f"{name}{suffix}_example", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

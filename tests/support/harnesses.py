@@ -46,6 +46,17 @@ def run_anyio_trio(main: Main) -> None:
     anyio.run(main, backend="trio")
 
 
+def _keywords(options: Options) -> Any:
+    """What all our servers take."""
+    listen: dict[str, Any] = {"port": 0} if options.unix is None else {"unix": options.unix}
+    return listen | {
+        "ssl": options.tls,
+        "grace_s": options.grace_s,
+        "spread_s": options.spread_s,
+        "close_code": options.close_code,
+    }
+
+
 class LoopHarness:
     """A server that lives in a loop."""
 
@@ -98,16 +109,7 @@ class LoopHarness:
                     future.set_exception(error)
 
     async def _main(self) -> None:
-        options = self._options
-        listen: Any = {"port": 0} if options.unix is None else {"unix": options.unix}
-        server = self._new_server(
-            self._app,
-            ssl=options.tls,
-            grace_s=options.grace_s,
-            spread_s=options.spread_s,
-            close_code=options.close_code,
-            **listen,
-        )
+        server = self._new_server(self._app, **_keywords(self._options))
         async with server:
             self._ready.set_result(server)
             await server.serve_forever()
@@ -120,15 +122,7 @@ class BlockingHarness:
     lacks: Mapping[Feature, str] = {}
 
     def start(self, app: App, options: Options) -> Address:
-        listen: Any = {"port": 0} if options.unix is None else {"unix": options.unix}
-        self._server = BlockingServer(
-            app,
-            ssl=options.tls,
-            grace_s=options.grace_s,
-            spread_s=options.spread_s,
-            close_code=options.close_code,
-            **listen,
-        )
+        self._server = BlockingServer(app, **_keywords(options))
         self._server.start()
         address: Address = self._server.addresses[0]
         return address

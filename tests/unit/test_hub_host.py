@@ -241,11 +241,13 @@ def test_a_full_inbox_pauses_the_peer_and_keeps_order() -> None:
 # -- the end ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("code", "answer"), [(1000, 1000), (4001, 4001), (1005, None)])
+@pytest.mark.parametrize(
+    ("code", "answer"), [(1000, 1000), (4001, 4001), (1005, None), (1006, None)]
+)
 def test_a_close_of_the_peer_is_answered(code: int, answer: int | None) -> None:
     simulation = Simulation(echo_app())
     peer = HostPeer(simulation)
-    peer.close(code, "bye" if code != 1005 else "")
+    peer.close(code, "bye" if answer else "")
     assert peer.close_frame == (answer, "")
     assert peer.is_over
     (closed,) = simulation.said(SessionClosed)

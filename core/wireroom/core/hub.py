@@ -402,8 +402,8 @@ class Hub:
 
     def receive_close(self, fd: int, code: int, reason: str, *, now: float) -> None:
         """A peer's Close, which the host answers or has answered: it takes its place after
-        earlier messages. `code` is 1005 for a Close without one; say `receive_eof` if the
-        connection ended without a Close."""
+        earlier messages. `code` is 1005 for one without, and 1006 if the connection has ended
+        without a Close (RFC 6455 section 7.1.5)."""
         session = self._registry.require(fd)
         self._turn.now = now
         framing = session.framing

@@ -20,11 +20,13 @@ import concurrent.futures
 import contextvars
 import logging
 import sys
+import types
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
+    Generator,
     Iterable,
     Mapping,
     MutableMapping,
@@ -34,6 +36,7 @@ from typing import Any, Final, TypeAlias, TypeVar, final
 from urllib.parse import quote, unquote_to_bytes
 
 import anyio
+import anyio.lowlevel
 
 from wireroom.core import (
     App,
@@ -66,7 +69,6 @@ Send: TypeAlias = Callable[[Event], Awaitable[None]]
 
 logger: Final = logging.getLogger("wireroom.asgi")
 
-_ABNORMAL: Final = 1006  # an end without a Close (RFC 6455 section 7.1.5)
 _NO_STATUS: Final = 1005  # a Close without a code
 
 
@@ -140,9 +142,9 @@ def _response_events(prefix: str, answered: Answered) -> list[Event]:
 
 def _events(buffer: bytes, scope: Scope) -> list[Event]:
     """What the server has to be told for one thing that the hub gives."""
+    if type(buffer) is TextMessage:
+        return [{"type": "websocket.send", "text": buffer.decode()}]
     match buffer:
-        case TextMessage():
-            return [{"type": "websocket.send", "text": buffer.decode()}]
         case BinaryMessage():
             return [{"type": "websocket.send", "bytes": buffer}]
         case CloseMessage():
@@ -166,44 +168,78 @@ def _events(buffer: bytes, scope: Scope) -> list[Event]:
 # -- connections --------------------------------------------------------------------------------
 
 
+@types.coroutine
+def _watched(awaitable: Awaitable[None], blocked: Callable[[], None]) -> Generator[Any, Any, None]:
+    """Await it; `blocked` is called if it does not end at once."""
+    steps = awaitable.__await__()
+    try:
+        yielded = next(steps)
+    except StopIteration:
+        return
+    blocked()
+    while True:
+        error: BaseException | None = None
+        value: Any = None
+        try:
+            value = yield yielded
+        except BaseException as raised:  # a cancellation, most likely
+            error = raised
+        try:
+            yielded = steps.send(value) if error is None else steps.throw(error)
+        except StopIteration:
+            return
+
+
 @final
 class _Connection:
     """One scope of the server's: a WebSocket, or a plain request.
 
-    The task that the server gave reads, and sends what its reading gives; another one sends what
-    comes of itself. Only one of them sends at a time.
+    Two tasks serve it. One of them reads, and sends what its reading gives at once; the other
+    sends what comes of itself. Where the reader's sending has to wait, the other one reads on.
     """
 
     __slots__ = (
-        "_drained",
+        "_accepted",
+        "_buffers",
         "_ending",
-        "_gone",
-        "_has_data",
+        "_has_ended",
+        "_has_reader",
+        "_has_waited",
+        "_hands_over",
+        "_is_taken",
         "_may_read",
-        "_reading",
+        "_receive",
         "_scope",
         "_send",
         "_sending",
         "_server",
+        "_unsent",
+        "_wake",
         "cancel_scope",
         "fd",
     )
 
-    def __init__(self, server: _Server, scope: Scope, send: Send) -> None:
-        self.fd = 0  # none
+    def __init__(self, server: _Server, scope: Scope, receive: Receive, send: Send) -> None:
+        self.fd = 0  # none, or none any more
         self.cancel_scope = anyio.CancelScope()
         self._server = server
         self._scope = scope
+        self._receive = receive
         self._send = send
-        self._has_data = False  # the hub has something to send
+        self._buffers: list[bytes] = []  # taken from the hub, to be sent next
+        self._unsent = 0  # bytes of those that are being sent
         self._sending = False  # one of the tasks sends
-        self._reading = False  # an input is handled, and the reading task will send
-        self._drained = anyio.Event()  # there is something to send, for the other task
+        self._has_reader = False  # one of them reads
+        self._has_waited = False  # sending has
+        self._hands_over = False  # if it does, the other task reads
+        self._wake = anyio.Event()  # there is something to do for the other one
         self._may_read: anyio.Event | None = None  # set while reading is paused
-        self._gone = False  # nothing can be sent any more
+        self._accepted = False
+        self._has_ended = False  # there is nothing more to read
+        self._is_taken = True  # the server takes what is sent
         self._ending = False  # done, once everything is sent
 
-    async def serve(self, request: Request, websocket: bool, receive: Receive) -> None:
+    async def serve(self, request: Request, *, websocket: bool) -> None:
         """From the request to the end."""
         server = self._server
         subprotocols = self._scope.get("subprotocols", ()) if websocket else None
@@ -211,58 +247,82 @@ class _Connection:
             self.fd = server.hub.open(request, subprotocols, now=server.time())
         except IdsExhaustedError as error:
             logger.warning("connection refused: %s", error)
-            await self.send_all([error.response])
+            await self.refuse(error.response)
             return
         server.connections[self.fd] = self
         try:
             with self.cancel_scope:
-                self._reading = True
                 server.drain()
-                self._reading = False
                 await self._flush()
                 if not self.cancel_scope.cancel_called:
                     async with anyio.create_task_group() as group:
-                        group.start_soon(self._send_what_comes)
-                        await self._read(receive)
+                        group.start_soon(self._run)
+                        await self._run()
         finally:
-            del server.connections[self.fd]
-            server.hub.connection_lost(self.fd, now=server.time())
+            self._leave()
+
+    async def refuse(self, response: bytes) -> None:
+        """Answer what the hub knows nothing of."""
+        await self._send_buffer(response)
+
+    def _leave(self) -> None:
+        """The hub has to do with it no more."""
+        if self.fd:
+            server, fd, self.fd = self._server, self.fd, 0
+            del server.connections[fd]
+            server.hub.connection_lost(fd, now=server.time())
             server.drain()
             server.check_quiet()
 
+    async def _run(self) -> None:
+        """What both tasks do."""
+        while True:
+            if not self._has_reader and not self._has_ended:
+                self._has_reader = True
+                await self._read()
+            else:
+                await self._wake.wait()
+                self._wake = anyio.Event()
+                if self._buffers and not self._sending:
+                    await self._flush()
+
     # -- reading ------------------------------------------------------------------------------
 
-    async def _read(self, receive: Receive) -> None:
-        while not self._gone:
+    async def _read(self) -> None:
+        """Read, until the peer is gone, or until sending had to wait and the other task reads."""
+        server = self._server
+        while not self._has_ended:
             if self._may_read is not None:
                 await self._may_read.wait()
-            event = await receive()
-            self._reading = True
-            self._take(event)
-            self._server.drain()
-            self._reading = False
-            if self._has_data and not self._sending:
-                await self._flush()
-        await anyio.sleep_forever()  # the hub says when it is over
+            event = await self._receive()
+            if not self.fd:
+                return  # given up meanwhile
+            server.reader = self
+            try:
+                self._take(event)
+                server.drain()
+            finally:
+                server.reader = None
+            if self._buffers and not self._sending and await self._flush(reads=True):
+                return
+        self._has_reader = False
 
     def _take(self, event: Event) -> None:
         hub, now = self._server.hub, self._server.time()
         kind = event["type"]
+        if kind.endswith(".disconnect"):
+            self._has_ended = True
+            self._is_taken = False
         if kind == "websocket.receive":
             text = event.get("text")
             message = bytes(event["bytes"]) if text is None else text
             hub.receive_message(self.fd, message, now=now)
-        elif kind == "websocket.disconnect":
-            self._gone = True
-            code = event.get("code") or _NO_STATUS
-            if code == _ABNORMAL:
-                hub.receive_eof(self.fd, now=now)
-            else:
-                hub.receive_close(self.fd, code, event.get("reason") or "", now=now)
-        elif kind == "http.disconnect":
-            self._gone = True
-            hub.receive_eof(self.fd, now=now)
-        # http.request: a body that nobody asked for
+        elif kind == "websocket.disconnect" and self._accepted:
+            code, reason = event.get("code") or _NO_STATUS, event.get("reason") or ""
+            hub.receive_close(self.fd, code, reason, now=now)
+        elif self._has_ended:
+            self.cancel_scope.cancel()  # nobody waits for the answer
+        # else http.request: a body that nobody asked for
 
     def pause_reading(self) -> None:
         if self._may_read is None:
@@ -276,59 +336,65 @@ class _Connection:
     # -- sending ------------------------------------------------------------------------------
 
     def write(self) -> None:
-        self._has_data = True
-        if not self._reading and not self._sending:
-            self._drained.set()
+        if not self._buffers and not self._sending:
+            self._buffers = self._server.hub.data_to_send(self.fd)
+            if self._server.reader is not self:
+                self._wake.set()
 
-    async def _send_what_comes(self) -> None:
-        while True:
-            await self._drained.wait()
-            self._drained = anyio.Event()
-            if self._has_data and not self._sending:
-                await self._flush()
-
-    async def _flush(self) -> None:
-        """Send all that the hub has."""
-        server = self._server
+    async def _flush(self, *, reads: bool = False) -> bool:
+        """Send what was taken from the hub, and what it has then. If it had to wait, and it was
+        the reader's task, that reads no more."""
+        hub = self._server.hub
+        self._hands_over = reads
         self._sending = True
+        waited = False
         try:
-            while self._has_data:
-                self._has_data = False
-                buffers = server.hub.data_to_send(self.fd)
-                if buffers:
-                    await self.send_all(buffers)
-                server.drain()
+            while self._buffers:
+                buffers, self._buffers = self._buffers, []
+                self._has_waited = False
+                self._unsent = sum(map(len, buffers))
+                for buffer in buffers:
+                    await self._send_buffer(buffer)
+                    self._unsent -= len(buffer)
+                if not self.fd:
+                    break
+                if self._has_waited:
+                    waited = True
+                    hub.bytes_unsent(self.fd, 0, now=self._server.time())
+                self._buffers = hub.data_to_send(self.fd)
+                if waited or self._buffers:
+                    self._server.drain()
         finally:
             self._sending = False
         if self._ending:
             self.cancel_scope.cancel()
+        return waited
 
-    async def send_all(self, buffers: list[bytes]) -> None:
-        """Send, one after another, and tell the hub how much is left."""
-        unsent = sum(map(len, buffers))
-        for buffer in buffers:
-            self._report_unsent(unsent or 1)
-            for event in _events(buffer, self._scope):
-                await self._send_event(event)
-            unsent -= len(buffer)
-        self._report_unsent(0)
-
-    def _report_unsent(self, count: int) -> None:
-        if self.fd:
-            self._server.hub.bytes_unsent(self.fd, count, now=self._server.time())
-
-    async def _send_event(self, event: Event) -> None:
-        if self._gone:
-            return
+    async def _send_buffer(self, buffer: bytes) -> None:
         try:
-            await self._send(event)
+            for event in _events(buffer, self._scope):
+                if self._is_taken:
+                    await _watched(self._send(event), self._blocked)
         except OSError:  # the peer has gone, and `receive` says how
-            self._gone = True
+            self._is_taken = False
         except Exception:
-            logger.exception("the server did not take %s (fd %d)", event["type"], self.fd)
-            self._gone = True
-            if self.fd:
-                self._server.hub.receive_eof(self.fd, now=self._server.time())
+            logger.exception("the server did not take what was sent (fd %d)", self.fd)
+            self.cancel_scope.cancel()
+        if type(buffer) is Accepted:
+            self._accepted = True
+        elif type(buffer) is Answered and self._scope["type"] == "websocket":
+            await anyio.lowlevel.checkpoint()  # uvicorn takes note of it in the loop's next turn
+
+    def _blocked(self) -> None:
+        """Sending has to wait: let the other task read, and tell the hub what is not sent."""
+        self._has_waited = True
+        if self._hands_over:
+            self._hands_over = self._has_reader = False
+            self._wake.set()
+        if self.fd:  # an empty message has to be sent too
+            unsent = self._unsent or 1
+            self._server.hub.bytes_unsent(self.fd, unsent, now=self._server.time())
+            self._server.drain()
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -337,7 +403,10 @@ class _Connection:
 
     def disconnect(self, *, abort: bool) -> None:
         self._ending = True
-        if abort or not (self._sending or self._has_data):
+        if abort:
+            self.cancel_scope.cancel()
+            self._leave()  # not every server lets `send` be cancelled
+        elif not self._sending and not self._buffers:
             self.cancel_scope.cancel()
 
 
@@ -358,10 +427,15 @@ class _Server(TaskDrain[_Connection]):
         self._clock_scope = anyio.CancelScope()
         self._report: ShutdownReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps none alive
+        self.reader: _Connection | None = None  # in whose input the hub is
 
     def begin(self) -> None:
         super().begin()
         contextvars.Context().run(self.spawn, self._run_clock)
+
+    def _woken(self) -> None:
+        if self.reader is None:  # whose input will be drained
+            super()._woken()
 
     async def _run_clock(self) -> None:
         with self._clock_scope:
@@ -522,16 +596,16 @@ class ASGIApp:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = scope["type"] == "websocket"
-        connection = _Connection(self._begin(), scope, send)
+        connection = _Connection(self._begin(), scope, receive, send)
         if websocket and (await receive())["type"] != "websocket.connect":
             return
         try:
             request = _new_request(scope, self._user(scope))
         except RemoteProtocolError as error:
             response = Response(error.status, error.message + "\n", error.headers)
-            await connection.send_all([HostReader().respond(None, response, close=True)])
+            await connection.refuse(HostReader().respond(None, response, close=True))
             return
-        await connection.serve(request, websocket, receive)
+        await connection.serve(request, websocket=websocket)
 
     # -- the hub ------------------------------------------------------------------------------
 

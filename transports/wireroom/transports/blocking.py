@@ -249,11 +249,13 @@ class Server(Drain[Connection]):
 
     def serve_forever(self) -> None:
         """Wait until `stop` or `shutdown` is called, in another thread or by a signal."""
+        self._check_may_wait()
         with self._changed:
             self._changed.wait_for(lambda: self._stops or self._report is not None)
 
-    def wait_quiet(self, timeout_s: float) -> bool:
+    def wait_idle(self, timeout_s: float | None = None) -> bool:
         """Wait until there is no connection and no handler; False if that takes longer."""
+        self._check_may_wait()
         with self._changed:
             return self._changed.wait_for(lambda: self.is_quiet, timeout_s)
 
@@ -263,8 +265,7 @@ class Server(Drain[Connection]):
         It may be called in any thread, but not in a `def` handler: others could not end meanwhile.
         Raises `LocalProtocolError` there.
         """
-        if self._owner == threading.get_ident():
-            raise LocalProtocolError("shutdown() waits for others: in a handler, call stop()")
+        self._check_may_wait()
         with self._closing:
             if self._report is None:
                 if self._own:
@@ -273,6 +274,10 @@ class Server(Drain[Connection]):
                     self._report = self.report()
                     self._changed.notify_all()
         return self._report
+
+    def _check_may_wait(self) -> None:
+        if self._owner == threading.get_ident():
+            raise LocalProtocolError("this waits for others: in a handler, call stop()")
 
     def _shut_down(self) -> None:
         clock, accepting = self._own
@@ -284,7 +289,7 @@ class Server(Drain[Connection]):
         self.act(self.begin_shutdown)
         if not self._wait_end(self.spread_s + self.grace_s):
             self.act(self.abort_rest)
-            self.wait_quiet(_LAST_WAIT_S)
+            self.wait_idle(_LAST_WAIT_S)
         for connection in list(self.sockets):  # refused ones that linger, and TLS handshakes
             connection.abort()
         with self._clock:
@@ -378,9 +383,12 @@ class Server(Drain[Connection]):
                 is_due = self._armed <= time.monotonic()
                 if is_due:
                     self._armed = inf
-            if is_due:
-                self.act(self._time_out)
-            self._take_over()
+            try:
+                if is_due:
+                    self.act(self._time_out)
+                self._take_over()
+            except Exception:
+                logger.exception("a timeout failed")
 
     def _time_out(self) -> None:
         for connection in self.full:
@@ -438,8 +446,11 @@ class Server(Drain[Connection]):
             with self._clock:
                 self._watching = True
                 self._clock.notify()
-        while steps:
-            steps.popleft().step(steps)
+        try:
+            while steps:
+                steps.popleft().step(steps)
+        except Exception:
+            logger.exception("a step of a handler failed")
         return self._stepping.pop(connection, None) is not None
 
     def _take_over(self) -> None:
@@ -469,9 +480,11 @@ class Server(Drain[Connection]):
                         self._accept_all(listener)
 
     def _accept_all(self, listener: socket.socket) -> None:
-        accepted = accept_all(listener)
-        exhausted = accepted.exhausted
-        for sock, address in accepted.connections:
+        try:
+            connections, _, exhausted = accept_all(listener)
+        except OSError as error:  # the listener is of no use
+            connections, exhausted = [], error
+        for sock, address in connections:
             try:
                 self._serve(sock, address, self._ssl, b"")
             except RuntimeError as error:  # no thread

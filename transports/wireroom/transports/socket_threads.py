@@ -211,6 +211,9 @@ class Connection:
                     server.act(self._say_eof)
         except OSError:  # a reset, or TLS that is none
             self.abort()
+        except BaseException:
+            self.abort()
+            raise
         finally:
             if reading:
                 self._leave()

@@ -16,6 +16,9 @@ from ..wire.framing import CloseReceived, Violation
 from ..wire.states import Input, State
 from .calls import Calls
 
+# What stands for a Close without a code, and, said by a host, for no Close at all (7.1.5).
+_NOT_ON_THE_WIRE: Final = (CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE)
+
 ABNORMAL: Final = CloseReceived(CloseCode.ABNORMAL_CLOSURE, "")  # an end without a Close frame
 
 
@@ -62,7 +65,7 @@ class Closing:
         else:
             session.answered = True
             if session.phase is State.OPEN:
-                code = None if event.code == CloseCode.NO_STATUS_RECEIVED else event.code
+                code = None if event.code in _NOT_ON_THE_WIRE else event.code
                 session.put_close(code, "")
             self.end(session, Input.CLOSE_COMPLETED, event)
         self.conclude(session)

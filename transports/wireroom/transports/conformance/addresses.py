@@ -15,7 +15,7 @@ import pytest
 from wireroom.core import App, Limits, Request, Session
 
 from .behaviours import Behaviours, Server, needs
-from .client import TEXT, Client, frame
+from .client import PATIENCE_S, TEXT, Client, frame
 from .harness import Feature, Options
 
 
@@ -96,18 +96,32 @@ class Addresses(Behaviours):
         assert client.close() == 1000
         assert server.wait_idle().close_timeouts == 0
 
-    @needs(Feature.TLS)
-    def test_wss_sends_what_nobody_asked_for_and_ends_in_order(
-        self, server: Server, contexts: Contexts
-    ) -> None:
+    @needs(Feature.TLS, Feature.FRAMES)
+    def test_a_violation_ends_wss(self, server: Server, contexts: Contexts) -> None:
         server.start(_app(), Options(tls=contexts.server))
         client = server.connect(tls=contexts.anonymous).handshake("/")
+        client.write(frame(0x3))
+        assert client.await_close() == (1002, "opcode 0x3 is reserved")
+        client.read_to_end()
+
+    @pytest.mark.parametrize("messages", [0, 1, 2, 3])
+    @needs(Feature.TLS)
+    def test_wss_sends_what_nobody_asked_for_and_ends_in_order(
+        self, server: Server, contexts: Contexts, messages: int
+    ) -> None:
+        server.start(_app(), Options(tls=contexts.server))
+        leaving = server.connect(tls=contexts.anonymous).handshake("/")
+        client = server.connect(tls=contexts.anonymous).handshake("/")
+        for number in range(messages):
+            leaving.send(str(number))
+            assert leaving.receive() == str(number)
+        assert leaving.close() == 1000
         for text in ("pushed", "x" * 500_000, "again"):
             server.call(lambda hub, text=text: hub.broadcast(text))  # type: ignore[misc]
             assert client.receive() == text
         stopping = server.stop_soon()
         assert client.finish()[0] == 1001
-        report = stopping.result(10.0)
+        report = stopping.result(PATIENCE_S)
         assert (report.aborted, report.unfinished) == (0, 0)
 
     @needs(Feature.TLS)
@@ -121,7 +135,7 @@ class Addresses(Behaviours):
 
     @needs(Feature.TLS, Feature.HEADS)
     def test_tls_that_stalls_or_is_none_is_ended(self, server: Server, contexts: Contexts) -> None:
-        server.start(_app(Limits(head_timeout_s=0.3)), Options(tls=contexts.server))
+        server.start(_app(Limits(head_timeout_s=0.5)), Options(tls=contexts.server))
         silent, plain = server.connect(), server.connect()
         plain.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         plain.read_to_end()

@@ -104,7 +104,7 @@ class Deadlines(Behaviours):
 
     @needs(Feature.CLOSING)
     def test_a_peer_that_sends_on_after_our_close(self, server: Server) -> None:
-        server.start(_app(close_timeout_s=0.3))
+        server.start(_app(close_timeout_s=5.0))
         client = server.open("/")
         client.write(client.encode("close") + client.encode(*[TextMessage("more")] * 50))
         assert client.finish() == (4000, "asked to")

@@ -12,10 +12,10 @@ from typing import Final
 
 import pytest
 
-from wireroom.core import App, Limits, Request, Session, WebSocket
+from wireroom.core import App, Limits, Request, Room, Session, WebSocket
 
 from .behaviours import Behaviours, Failures, Server, Told, needs
-from .client import TEXT, Client, frame
+from .client import PATIENCE_S, TEXT, Client, frame
 from .harness import Feature, Options
 
 _CONNECTS: Final = 1000
@@ -200,7 +200,7 @@ class Endings(Behaviours):
         stopping = server.stop_soon()
         for each in clients:
             assert each.finish()[0] == 1001
-        stopping.result(10.0)
+        stopping.result(PATIENCE_S)
         with suppress(OSError):
             socket.create_connection(server.address, 1.0).close()  # type: ignore[arg-type]
             raise AssertionError("the server accepts connections after its end")
@@ -212,22 +212,33 @@ class Endings(Behaviours):
         stopping = server.stop_soon()
         for each in clients:
             assert each.finish() == (1012, "the server is shutting down")
-        report = stopping.result(10.0)
+        report = stopping.result(PATIENCE_S)
         assert (report.closed, report.aborted, report.cancelled, report.unfinished) == (7, 0, 0, 0)
         assert report.dropped_messages == 0
 
     @needs(Feature.SHUTDOWN)
     def test_the_end_may_be_spread(self, server: Server) -> None:
-        server.start(_app(), Options(spread_s=0.4))
+        app = App()
+        told: Told[float] = Told()
+        module = app.module("/")
+
+        @module.on_open
+        def joined(session: Session) -> None:
+            session.join("all")
+
+        @module.on_leave
+        def left(session: Session, room: Room) -> None:
+            told.put(session.hub.now)  # when the Close was sent
+
+        server.start(app, Options(spread_s=0.4))
         clients = [server.open("/") for _ in range(4)]
         stopping = server.stop_soon()
-        assert clients[0].finish()[0] == 1001
-        # The others are open still, and served, when the first has gone.
-        clients[3].send("one more")
-        assert clients[3].receive() == "one more"
-        for each in clients[1:]:
+        for each in clients:
             assert each.finish()[0] == 1001
-        assert stopping.result(10.0).closed == 4
+        assert stopping.result(PATIENCE_S).closed == 4
+        times = told.all()
+        assert len(set(times)) == 4
+        assert times[-1] - times[0] > 0.25
 
     @needs(Feature.SHUTDOWN)
     def test_who_does_not_answer_is_aborted_after_the_grace_time(self, server: Server) -> None:
@@ -235,7 +246,7 @@ class Endings(Behaviours):
         silent, polite = server.open("/"), server.open("/")
         stopping = server.stop_soon()
         assert polite.finish()[0] == 1001
-        report = stopping.result(10.0)
+        report = stopping.result(PATIENCE_S)
         assert (report.closed, report.aborted) == (1, 1)
         assert silent.await_close()[0] == 1001
         silent.read_to_end()
@@ -266,7 +277,7 @@ class Endings(Behaviours):
         client = server.open("/")
         stopping = server.stop_soon()
         assert client.finish()[0] == 1001
-        report = stopping.result(10.0)
+        report = stopping.result(PATIENCE_S)
         assert told.next("the handler is cancelled") == "left"
         assert (report.closed, report.aborted) == (1, 0)
         assert (report.cancelled, report.unfinished) == (1, 0)
@@ -290,7 +301,7 @@ class Endings(Behaviours):
             client = server.open("/")
             stopping = server.stop_soon()
             assert client.finish()[0] == 1001
-            report = stopping.result(10.0)
+            report = stopping.result(PATIENCE_S)
         finally:
             released.set()
         assert (report.cancelled, report.unfinished) == (1, 1)
@@ -315,4 +326,4 @@ class Endings(Behaviours):
         client.drop()
         assert idle.read_to_end() == b""
         idle.drop()
-        assert stopping.result(10.0).unfinished == 0
+        assert stopping.result(PATIENCE_S).unfinished == 0

@@ -283,6 +283,7 @@ class Handlers(Behaviours):
             server.call(fail)
         assert client.receive() == "sent before"
 
+    @needs(Feature.COMPLETIONS)
     def test_results_of_other_threads_come_in_in_order(self, server: Server) -> None:
         app = App()
         waiting: Told[Future[str]] = Told()
@@ -308,6 +309,7 @@ class Handlers(Behaviours):
             assert len(own) == 1
             assert [each for each in received if each not in own] == ["0", "1", "2"]
 
+    @needs(Feature.COMPLETIONS)
     def test_a_result_that_comes_after_the_end_hurts_nobody(self, server: Server) -> None:
         app = App()
         future: Future[str] = Future()

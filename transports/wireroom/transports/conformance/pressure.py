@@ -10,7 +10,7 @@ import msgspec
 from wireroom.core import App, Context, Hub, Limits, Session, Wait, WebSocket
 
 from .behaviours import Behaviours, Server, Told, needs
-from .client import TEXT, Client, frame
+from .client import PATIENCE_S, TEXT, Client, frame
 from .harness import Feature
 
 _RECEIVE_BUFFER_BYTES: Final = 16 * 1024  # of clients that are not to take much
@@ -129,7 +129,7 @@ class Pressure(Behaviours):
             pass
         assert written < _CHUNKS * len(chunk), "all was read, for a handler that handles nothing"
         assert server.stats.bytes_received < written
-        client.sock.settimeout(10.0)
+        client.sock.settimeout(PATIENCE_S)
         go_on.set()
         # What is left of the frame that was begun.
         client.write(chunk[written % len(chunk) :] if written % len(chunk) else b"")
@@ -185,7 +185,7 @@ class Pressure(Behaviours):
         assert server.stats.bytes_received < _CHUNKS * len(chunk)
         for _ in range(_CHUNKS):
             assert client.receive() == bytes(_CHUNK_BYTES)
-        writer.join(10.0)
+        writer.join(PATIENCE_S)
         assert not writer.is_alive()
         assert server.stats.overflowed == 0
 

@@ -1,0 +1,179 @@
+"""What the store does in a transaction; each gets the connection, and has no other state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, select, tuple_, update
+
+from records import Account, NotAllowedError, NotFoundError, Page, Room, StoredMessage, TakenError
+from schema import messages, rooms, users
+
+
+class New(NamedTuple):
+    """A message that is to be stored."""
+
+    room: str
+    sender: Account
+    text: str
+    client_id: str
+    created_at: float
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return self.sender.id, self.client_id
+
+
+_JOINED: Final = (
+    select(
+        rooms.c.name.label("room"),
+        messages.c.offset,
+        messages.c.sender_id,
+        users.c.name.label("sender"),
+        messages.c.client_id,
+        messages.c.text,
+        messages.c.created_at,
+        messages.c.edited_at,
+        messages.c.deleted_at,
+    )
+    .join(rooms, rooms.c.id == messages.c.room_id)
+    .join(users, users.c.id == messages.c.sender_id)
+)
+_COUNT_UP: Final = (
+    update(rooms).where(rooms.c.id == bindparam("room_id")).values(last_offset=bindparam("last"))
+)
+
+
+def append(connection: Connection, news: Sequence[New]) -> list[Any]:
+    """Store messages; for each, what is stored, and whether it was not before.
+
+    The rooms' rows are locked, always in the same order, so that nodes give offsets one after the
+    other, and commit them in their order.
+    """
+    names = {new.room for new in news}
+    locked = select(rooms).where(rooms.c.name.in_(names)).order_by(rooms.c.id).with_for_update()
+    found = {row["name"]: dict(row) for row in connection.execute(locked).mappings()}
+    known = _by_key(connection, news)
+    outcomes: list[Any] = []
+    rows: list[dict[str, Any]] = []
+    grown: dict[int, int] = {}
+    for new in news:
+        stored = known.get(new.key)
+        room = found.get(new.room)
+        if stored is not None:
+            outcomes.append((stored, False))
+        elif room is None:
+            outcomes.append(NotFoundError(f"there is no room {new.room!r}"))
+        else:
+            room["last_offset"] += 1
+            grown[room["id"]] = room["last_offset"]
+            stored = known[new.key] = StoredMessage(
+                new.room,
+                room["last_offset"],
+                new.sender.id,
+                new.sender.name,
+                new.client_id,
+                new.text,
+                new.created_at,
+            )
+            rows.append(
+                {
+                    "room_id": room["id"],
+                    "offset": stored.offset,
+                    "sender_id": stored.sender_id,
+                    "client_id": stored.client_id,
+                    "text": stored.text,
+                    "created_at": stored.created_at,
+                }
+            )
+            outcomes.append((stored, True))
+    if rows:
+        connection.execute(insert(messages), rows)
+        connection.execute(
+            _COUNT_UP, [{"room_id": room_id, "last": last} for room_id, last in grown.items()]
+        )
+    return outcomes
+
+
+def find(connection: Connection, news: Sequence[New]) -> list[StoredMessage | None]:
+    """What is stored of messages, if anything."""
+    known = _by_key(connection, news)
+    return [known.get(new.key) for new in news]
+
+
+def _by_key(connection: Connection, news: Sequence[New]) -> dict[tuple[int, str], StoredMessage]:
+    keys = {new.key for new in news}
+    query = _JOINED.where(tuple_(messages.c.sender_id, messages.c.client_id).in_(keys))
+    return {
+        (message.sender_id, message.client_id): message for message in _messages(connection, query)
+    }
+
+
+def _messages(connection: Connection, query: Select[Any]) -> list[StoredMessage]:
+    return [StoredMessage(**row) for row in connection.execute(query).mappings()]
+
+
+def change(
+    connection: Connection,
+    room: str,
+    offset: int,
+    sender: Account | None,
+    values: dict[str, Any],
+) -> StoredMessage:
+    """Change a message, of `sender` if that is not None, that is not deleted."""
+    query = _JOINED.where(rooms.c.name == room, messages.c.offset == offset)
+    before = next(iter(_messages(connection, query)), None)
+    if before is None or before.deleted_at is not None:
+        raise NotFoundError("there is no such message")
+    if sender is not None and before.sender_id != sender.id:
+        raise NotAllowedError("the message is another's")
+    room_id = select(rooms.c.id).where(rooms.c.name == room).scalar_subquery()
+    here = and_(messages.c.room_id == room_id, messages.c.offset == offset)
+    connection.execute(update(messages).where(here).values(values))
+    return msgspec.structs.replace(before, **values)
+
+
+def history(
+    connection: Connection, room: str, before: int | None, after: int | None, limit: int
+) -> Page:
+    found = find_room(connection, room)
+    if found is None:
+        raise NotFoundError(f"there is no room {room!r}")
+    query = _JOINED.where(messages.c.room_id == found.id)
+    if before is not None:
+        query = query.where(messages.c.offset < before)
+    if after is not None:
+        query = query.where(messages.c.offset > after)
+    forward = after is not None and before is None
+    query = query.order_by(messages.c.offset if forward else messages.c.offset.desc())
+    page = _messages(connection, query.limit(limit + 1))
+    more = len(page) > limit
+    page = page[:limit]
+    return Page(page[::-1] if forward else page, more)
+
+
+def find_room(connection: Connection, name: str) -> Room | None:
+    row = connection.execute(select(rooms).where(rooms.c.name == name)).mappings().first()
+    return None if row is None else Room(**row)
+
+
+def create_room(connection: Connection, row: dict[str, Any]) -> Room:
+    if find_room(connection, row["name"]) is not None:
+        raise TakenError(f"there is a room {row['name']!r} already")
+    room_id = connection.execute(insert(rooms).returning(rooms.c.id), row).scalar_one()
+    return Room(id=room_id, **row)
+
+
+def create_account(connection: Connection, row: dict[str, Any]) -> Account:
+    taken = select(func.count()).select_from(users).where(users.c.name_key == row["name_key"])
+    if connection.execute(taken).scalar_one():
+        raise TakenError(f"the name {row['name']!r} is taken")
+    account_id = connection.execute(insert(users).returning(users.c.id), row).scalar_one()
+    return Account(account_id, row["name"])
+
+
+def account_and_hash(connection: Connection, query: Select[Any]) -> tuple[Account, str] | None:
+    row = connection.execute(query).mappings().first()
+    return None if row is None else (Account(row["id"], row["name"]), row["password_hash"])
