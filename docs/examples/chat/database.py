@@ -8,7 +8,7 @@ from typing import Any, Final
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from wireroom.core import ConfigurationError
@@ -29,7 +29,7 @@ def new_engine(database_url: str | None) -> Engine:
     """
     try:
         url = make_url(database_url or DEFAULT_URL)
-    except ValueError as error:  # which is an ArgumentError
+    except (ArgumentError, ValueError) as error:
         raise ConfigurationError("DATABASE_URL", "must be the URL of a database") from error
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
