@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frames import masked
-from wireroom.core.wire.masking import apply_mask, rotate_key
+from wireroom.core.wire.masking import apply_mask, mask_words, rotate_key
 
 key = st.binary(min_size=4, max_size=4)
 
@@ -21,6 +21,17 @@ def test_each_octet_is_xored_with_its_octet_of_the_key(key: bytes, data: bytes) 
 def test_every_length_around_the_change_of_method(length: int) -> None:
     data = bytes(index * 7 & 0xFF for index in range(length))
     assert apply_mask(b"\x00\x0f\xf0\xff", data) == masked(data, b"\x00\x0f\xf0\xff")
+
+
+@given(st.binary(min_size=4, max_size=40), st.data())
+def test_a_part_is_masked_by_words_with_a_part_of_the_keys(
+    stream: bytes, draw: st.DataObject
+) -> None:
+    key_at = draw.draw(st.integers(0, len(stream) - 4))
+    start = draw.draw(st.integers(0, len(stream)))
+    stop = draw.draw(st.integers(start, len(stream)))
+    expected = masked(stream[start:stop], stream[key_at : key_at + 4])
+    assert mask_words(stream, key_at, stream, start, stop) == expected
 
 
 @given(key, st.binary(max_size=1000))

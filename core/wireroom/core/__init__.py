@@ -6,6 +6,8 @@ bytes between a hub and sockets. Nothing in here reads a clock, a socket or rand
 
 from __future__ import annotations
 
+from typing import Final
+
 from .app import App
 from .clients.session import ClientSession
 from .dispatch.context import Context, current_context, current_session
@@ -54,7 +56,8 @@ from .hub import Hub
 from .limits import Limits
 from .serving.calls import FINISHED
 from .sessions.completions import Completion
-from .sessions.rooms import Member, PresenceChanged, Room
+from .sessions.presence import Member, PresenceChanged
+from .sessions.rooms import Room
 from .sessions.session import Session
 from .sessions.stages import Stages
 from .sessions.stats import Stats
@@ -65,9 +68,13 @@ from .wire.client_address import ClientAddress
 from .wire.close_codes import CloseCode
 from .wire.deflate import Deflate
 from .wire.framing import CloseReceived, PingReceived, PongReceived, Violation
+from .wire.masking import COMPILED
 from .wire.request import Request, Response
 from .wire.request_head import request_head
 from .wire.url import URL
+
+compiled: Final = COMPILED
+"""Whether the hot modules are extension modules; if not, they run as plain Python."""
 
 __all__ = [
     "FINISHED",
@@ -142,6 +149,7 @@ __all__ = [
     "WireroomError",
     "blocking",
     "command",
+    "compiled",
     "controller",
     "current_context",
     "current_session",

@@ -7,13 +7,14 @@ itself comes and goes. Joining, leaving and asking cost the same however large a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-import msgspec
+from mypy_extensions import mypyc_attr
 
 from ..errors import LocalProtocolError
 from ..turn import Turn
 from ..wire.framing import Message
+from .presence import Member, PresenceChanged
 from .sending import send_to_all
 from .stats import Stats
 
@@ -25,23 +26,6 @@ Pack: TypeAlias = Callable[[object], Message]
 
 RoomHook: TypeAlias = "Callable[[Session, Room], None]"
 """Is told of a session that has joined, or left."""
-
-
-class Member(msgspec.Struct, frozen=True):
-    """Somebody in a room: the fd, the user's id (if any), and since when by the hub's clock."""
-
-    fd: int
-    user: Any
-    since: float
-
-
-class PresenceChanged(msgspec.Struct, tag_field="type", tag="presence", frozen=True):
-    """Who came into a room and who left it in one turn; sent to its members by a module with
-    `presence=True`. Who did both is in neither list."""
-
-    room: str
-    joined: list[Member]
-    left: list[Member]
 
 
 @final
@@ -153,6 +137,7 @@ class Namespace:
             self.room(name).broadcast(message)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # of sessions/guarded.py
 class Room:
     """A room by its name, in one module's namespace."""
 

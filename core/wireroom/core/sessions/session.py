@@ -12,6 +12,8 @@ from enum import Enum
 from math import inf
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, final
 
+from mypy_extensions import mypyc_attr
+
 from ..errors import LocalProtocolError, SessionClosedError
 from ..events import PauseReading, ResumeReading
 from ..limits import Limits
@@ -92,6 +94,7 @@ class SessionHub(Protocol):
         """What came after the last message takes effect now; the session's own business."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # of sessions/guarded.py
 class Session:
     """One connection.
 
@@ -375,10 +378,9 @@ class Session:
         self.maybe_resume()
         return message
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> AsyncIterator[Message]:
         """Messages until the end, as `receive` gives them."""
-        while (message := await self.receive()) is not None:
-            yield message
+        return _Messages(self)
 
     async def request(self, data: object, *, reply_type: Any = Any, timeout_s: float = 10.0) -> Any:
         """Send `data` as a request, and wait for the peer's reply, checked to be a `reply_type`.
@@ -678,4 +680,23 @@ class Session:
         if not inbox:
             self.inbox = ()
         self.inbox_bytes -= len(message)
+        return message
+
+
+@final
+class _Messages:
+    """What `async for` goes through: not an async generator, which mypyc does not compile."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> Message:
+        message = await self._session.receive()
+        if message is None:
+            raise StopAsyncIteration
         return message

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
+from mypy_extensions import mypyc_attr
+
 from ..turn import Turn
 from ..wire.close_codes import CloseCode
 from .sending import send_data
@@ -67,6 +69,7 @@ class Users:
             self.stats.users -= 1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # of sessions/guarded.py
 class User:
     """A user by id; may be held while the user comes and goes."""
 
