@@ -16,16 +16,14 @@ import argparse
 import asyncio
 import logging
 from collections import defaultdict, deque
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from wireroom.core import App, Broadcast, Context, Request, Response, Session, WebSocket
+from pages import add_pages
+from wireroom.core import App, Broadcast, Context, Request, Session, WebSocket
 from wireroom.transports.asyncio import Server, serve
 from wireroom.transports.settings import Settings
-
-HERE = Path(__file__).parent
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
@@ -55,22 +53,7 @@ class History:
 def make_app() -> App:
     """The whole application; it knows no transport."""
     app = App()
-    page = (HERE / "page.html").read_bytes()
-    script = (HERE / "page.js").read_bytes()
-    style = (HERE / "page.css").read_bytes()
-    strict = {"Content-Security-Policy": "default-src 'self'", "Cache-Control": "no-cache"}
-
-    @app.http("/")
-    def index(request: Request) -> Response:
-        return Response(200, page, strict, content_type="text/html; charset=utf-8")
-
-    @app.http("/page.js")
-    def page_script(request: Request) -> Response:
-        return Response(200, script, strict, content_type="text/javascript; charset=utf-8")
-
-    @app.http("/page.css")
-    def page_style(request: Request) -> Response:
-        return Response(200, style, strict, content_type="text/css; charset=utf-8")
+    add_pages(app)
 
     @app.http("/healthz")
     def healthz(request: Request) -> dict[str, str]:
