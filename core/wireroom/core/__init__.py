@@ -62,6 +62,7 @@ from .sessions.session import Session
 from .sessions.stages import Stages
 from .sessions.stats import Stats
 from .sessions.users import REPLACED_CODE, User
+from .stopwatch import Stopwatch
 from .turn import Invocation, Wait
 from .wire.client import ClientConnection, Opened, Refused
 from .wire.client_address import ClientAddress
@@ -141,6 +142,7 @@ __all__ = [
     "ShutdownWrite",
     "Stages",
     "Stats",
+    "Stopwatch",
     "User",
     "Violation",
     "Wait",

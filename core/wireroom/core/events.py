@@ -6,7 +6,7 @@ Facts are in the past tense. The rest are requests that a transport has to carry
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from .turn import Invocation
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """A WebSocket handshake was accepted."""
+    """A WebSocket handshake was accepted. `session` is its `Session`, and not compared."""
 
     fd: int
     path: str
+    session: Any = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """A WebSocket session ended. `code` is 1006 if there was no Close frame (RFC 6455 7.1.5)."""
+    """A WebSocket session ended. `code` is 1006 if there was no Close frame (RFC 6455 7.1.5).
+    `session` is its `Session`, and not compared."""
 
     fd: int
     code: int
     reason: str
+    session: Any = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

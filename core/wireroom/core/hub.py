@@ -29,10 +29,12 @@ from .sessions.completions import Completion, Future
 from .sessions.guarded import GuardedHub, GuardedSession, GuardedUser
 from .sessions.ids import new_fds
 from .sessions.registry import Registry
+from .sessions.rooms import Room
 from .sessions.sending import by_module
 from .sessions.session import Session, SessionHub
 from .sessions.stats import Stats
 from .sessions.users import User, UserId, Users
+from .stopwatch import Stopwatch
 from .turn import Enter, ForeignWait, Invocation, Post, Sleep, Turn
 from .wire.close_codes import CloseCode
 from .wire.framing import CloseReceived, Message
@@ -97,6 +99,8 @@ class Hub:
             self._messages,
             self._users,
         )
+        watch = self._opening.services.get(Stopwatch)
+        self._turn.stopwatch = watch if isinstance(watch, Stopwatch) else None
         self._timeouts = Timeouts(self._turn, self._stats, app.limits, self._opening, self._closing)
 
     # -- getters ------------------------------------------------------------------------------
@@ -123,6 +127,10 @@ class Hub:
         if instance is None:
             raise LookupError(f"nothing provides {service.__name__}")
         return cast(S, instance)
+
+    def rooms(self) -> list[tuple[str, Room]]:
+        """The rooms that somebody is in, each with the path of its module: a snapshot."""
+        return self._opening.rooms()
 
     def stats(self) -> Stats:
         """The counters, as a snapshot."""
@@ -152,11 +160,14 @@ class Hub:
         if outbox is None:
             return []
         if outbox.plain:
-            self._stats.bytes_sent += outbox.waiting - outbox.unsent
+            size = outbox.waiting - outbox.unsent
+            outbox.bytes_taken += size
+            self._stats.bytes_sent += size
             return outbox.take_frames()
         size = outbox.size + sum(map(len, outbox.control or ()))
         taken = outbox.take()
         if taken:
+            outbox.bytes_taken += size
             self._stats.bytes_sent += size
             session = self._registry.require(fd)
             if session.waits_for_outbox:
@@ -284,7 +295,9 @@ class Hub:
         session = self._registry.get(fd) or self._registry.require(fd)
         self._turn.now = now
         session.last_received = now
-        self._stats.bytes_received += len(data)
+        size = len(data)
+        session.bytes_received += size
+        self._stats.bytes_received += size
         phase = session.phase
         if phase is _OPEN or phase is State.CLOSING:
             if session.paused:
@@ -386,6 +399,7 @@ class Hub:
         session = self._registry.get(fd) or self._registry.require(fd)
         self._turn.now = now
         session.last_received = now
+        session.bytes_received += len(message)
         self._stats.bytes_received += len(message)
         framing = session.framing
         if not isinstance(framing, HostFraming):

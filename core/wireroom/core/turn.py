@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar, final
 from .deadlines import Deadlines
 from .errors import LocalProtocolError
 from .events import Output
+from .stopwatch import Stopwatch
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class Turn:
         "outputs",
         "post",
         "step",
+        "stopwatch",
         "wake",
     )
 
@@ -75,6 +77,7 @@ class Turn:
         self.foreign_wait: ForeignWait | None = None
         self.enter: Enter | None = None
         self.post: Post | None = None
+        self.stopwatch: Stopwatch | None = None  # the application's, if it measures
         self._arrivals: deque[Callable[[], object]] = deque()  # to be called in the next input
         self._posted = False  # whether that input was asked for
         self._awake = False

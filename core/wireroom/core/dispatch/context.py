@@ -39,6 +39,7 @@ class Context:
         "message",
         "request_id",
         "session",
+        "started",
     )
 
     def __init__(
@@ -60,12 +61,18 @@ class Context:
         self.is_over = False
         self._state: SessionState | None = None
         session.stats.contexts += 1
+        watch = session.turn.stopwatch
+        self.started = 0.0 if watch is None else watch.start()
 
     def finish(self) -> None:
         """The handler has ended."""
         if not self.is_over:
             self.is_over = True
-            self.session.stats.contexts -= 1
+            session = self.session
+            session.stats.contexts -= 1
+            watch = session.turn.stopwatch
+            if watch is not None:
+                watch.stop(self.handler, self.started)
 
     @property
     def state(self) -> Any:

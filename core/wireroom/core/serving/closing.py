@@ -88,7 +88,13 @@ class Closing:
         if not session.reads_inbox:
             session.drop_inbox()
         session.let_go()
-        self._turn.put(SessionClosed(session.fd, session.close_code, session.close_reason))
+        code = session.close_code
+        if before is State.CLOSING or (how is Input.FAILED and code != CloseCode.ABNORMAL_CLOSURE):
+            self._stats.count_close(code, "us")
+        else:
+            nobody = code == CloseCode.ABNORMAL_CLOSURE
+            self._stats.count_close(code, "nobody" if nobody else "peer")
+        self._turn.put(SessionClosed(session.fd, code, session.close_reason, session))
         handler = session.module.on_close_handler
         if handler is not None:
             name = handler_name(handler)

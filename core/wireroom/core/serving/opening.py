@@ -93,6 +93,14 @@ class Opening:
         namespace.not_packed = lambda error: self._calls.report(None, parser, error)
         return namespace
 
+    def rooms(self) -> list[tuple[str, Room]]:
+        """Those that somebody is in, with their modules' paths."""
+        return [
+            (module.path, namespace.room(name))
+            for module, namespace in self._namespaces.items()
+            for name in namespace.members
+        ]
+
     def _room_hook(self, handler: Handler | None) -> RoomHook | None:
         if handler is None:
             return None
@@ -321,7 +329,8 @@ class Opening:
         now = self._turn.now
         self._stats.sessions += 1
         self._stats.sessions_total += 1
-        self._turn.put(SessionOpened(session.fd, session.path))
+        session.opened_at = now
+        self._turn.put(SessionOpened(session.fd, session.path, session))
         session.phase_at = inf
         session.last_received = now
         if not isinstance(session.framing, HostFraming):  # whose Pings are the host's

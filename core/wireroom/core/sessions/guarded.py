@@ -158,6 +158,11 @@ class GuardedHub:
         return self._hub.completion(future, timeout_s=timeout_s)
 
     @_guard
+    def rooms(self) -> list[tuple[str, Room]]:
+        """The rooms that somebody is in, each with the path of its module."""
+        return self._hub.rooms()
+
+    @_guard
     def stats(self) -> Stats:
         """The counters, as a snapshot."""
         return self._hub.stats()

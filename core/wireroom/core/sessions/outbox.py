@@ -25,6 +25,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "bytes_taken",
         "control",
         "fd",
         "first",
@@ -50,6 +51,7 @@ class Outbox:
         # `frames`, and those that the transport holds (`unsent`).
         self.waiting = 0
         self.unsent = 0
+        self.bytes_taken = 0  # by the transport, in all
         self.mark = mark
         self.limit = limit
 

@@ -87,6 +87,9 @@ class SessionHub(Protocol):
     def completion(self, future: Future[T], *, timeout_s: float = inf) -> Completion[T]:
         """Let a handler await what is done elsewhere; see `Completion`."""
 
+    def rooms(self) -> list[tuple[str, Room]]:
+        """The rooms that somebody is in, each with the path of its module."""
+
     def stats(self) -> Stats:
         """The counters, as a snapshot."""
 
@@ -113,6 +116,7 @@ class Session:
         "address",
         "answered",
         "busy",
+        "bytes_received",
         "client_certificate",
         "closing_event",
         "close_by",
@@ -134,6 +138,7 @@ class Session:
         "limits",
         "module",
         "namespace",
+        "opened_at",
         "outbox",
         "paused",
         "readers",
@@ -195,6 +200,7 @@ class Session:
         self.want_close = False  # Disconnect as soon as the outbox has been taken
         self.answered = False  # whether the peer has ended its side, by Close or EOF
         self.paused = False  # whether we asked the transport to stop reading
+        self.bytes_received = 0
         # the application
         self.module: Any = None  # a module of `dispatch`, which is above us
         self.deliver: Callable[[Session, Message], object] | None = None
@@ -223,6 +229,7 @@ class Session:
         self.close_code = CloseCode.ABNORMAL_CLOSURE.value
         self.close_reason = ""
         # the clock
+        self.opened_at = turn.now  # the handshake was accepted; until then, connected
         self.last_received = turn.now
         self.pinged_at = -inf  # when a Ping that nothing has come after was sent
         self.phase_at = inf

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal, TypeAlias
+
+EndedBy: TypeAlias = Literal["us", "peer", "nobody"]
 
 
 @dataclasses.dataclass(slots=True)
 class Stats:
-    """Plain integers since the hub began; the first six say how things are now."""
+    """Counts since the hub began; the first six say how things are now."""
 
     connections: int = 0  # sockets that the transport has not yet called lost
     sessions: int = 0  # open WebSocket sessions
@@ -42,6 +45,16 @@ class Stats:
     close_timeouts: int = 0
     head_timeouts: int = 0
 
+    closes: dict[tuple[int, EndedBy], int] = dataclasses.field(default_factory=dict)
+    """How sessions ended: how many with this code by `us`, the `peer`, or `nobody` (no Close frame,
+    1006). A peer's private codes count as 3000 or 4000, so that peers cannot fill this."""
+
     def copy(self) -> Stats:
         """A snapshot."""
-        return dataclasses.replace(self)
+        return dataclasses.replace(self, closes=dict(self.closes))
+
+    def count_close(self, code: int, by: EndedBy) -> None:
+        """A session has ended."""
+        if by == "peer" and code >= 3000:
+            code -= code % 1000
+        self.closes[code, by] = self.closes.get((code, by), 0) + 1
