@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, select, tuple_, update
 
-from records import Account, NotAllowedError, NotFoundError, Page, Room, StoredMessage, TakenError
+import restrictions
+from records import (
+    Account,
+    NotAllowedError,
+    NotFoundError,
+    Page,
+    Room,
+    StoredMessage,
+    TakenError,
+    name_key,
+)
 from schema import messages, rooms, users
+from store_results import StoreError
 
 
 class New(NamedTuple):
-    """A message that is to be stored."""
+    """A message that is to be stored. One that `is_free` is not subject to slow mode."""
 
     room: str
     sender: Account
     text: str
     client_id: str
     created_at: float
+    is_free: bool = False
 
     @property
     def key(self) -> tuple[int, str]:
@@ -56,6 +68,8 @@ def append(connection: Connection, news: Sequence[New]) -> list[Any]:
     locked = select(rooms).where(rooms.c.name.in_(names)).order_by(rooms.c.id).with_for_update()
     found = {row["name"]: dict(row) for row in connection.execute(locked).mappings()}
     known = _by_key(connection, news)
+    keys = {(found[new.room]["id"], new.sender.id) for new in news if new.room in found}
+    against = restrictions.find(connection, keys)
     outcomes: list[Any] = []
     rows: list[dict[str, Any]] = []
     grown: dict[int, int] = {}
@@ -66,6 +80,8 @@ def append(connection: Connection, news: Sequence[New]) -> list[Any]:
             outcomes.append((stored, False))
         elif room is None:
             outcomes.append(NotFoundError(f"there is no room {new.room!r}"))
+        elif (refusal := _refusal(against, room, new)) is not None:
+            outcomes.append(refusal)
         else:
             room["last_offset"] += 1
             grown[room["id"]] = room["last_offset"]
@@ -94,7 +110,15 @@ def append(connection: Connection, news: Sequence[New]) -> list[Any]:
         connection.execute(
             _COUNT_UP, [{"room_id": room_id, "last": last} for room_id, last in grown.items()]
         )
+    restrictions.keep_spoken(connection, against)
     return outcomes
+
+
+def _refusal(
+    against: restrictions.Restrictions, room: dict[str, Any], new: New
+) -> StoreError | None:
+    slow_mode_s = 0.0 if new.is_free else room["slow_mode_s"]
+    return against.refusal(room["id"], new.sender.id, slow_mode_s, new.created_at)
 
 
 def find(connection: Connection, news: Sequence[New]) -> list[StoredMessage | None]:
@@ -164,6 +188,21 @@ def create_room(connection: Connection, row: dict[str, Any]) -> Room:
         raise TakenError(f"there is a room {row['name']!r} already")
     room_id = connection.execute(insert(rooms).returning(rooms.c.id), row).scalar_one()
     return Room(id=room_id, **row)
+
+
+def find_account(connection: Connection, name: str) -> Account:
+    """Who has a name. Raises `NotFoundError`."""
+    query = select(users.c.id, users.c.name).where(users.c.name_key == name_key(name))
+    row = connection.execute(query).first()
+    if row is None:
+        raise NotFoundError(f"there is nobody of the name {name!r}")
+    return Account(row.id, row.name)
+
+
+def names_of(connection: Connection, account_ids: Collection[int]) -> dict[int, str]:
+    """The names of accounts by their ids."""
+    query = select(users.c.id, users.c.name).where(users.c.id.in_(account_ids))
+    return {row.id: row.name for row in connection.execute(query)} if account_ids else {}
 
 
 def create_account(connection: Connection, row: dict[str, Any]) -> Account:

@@ -33,6 +33,24 @@ class NotAllowedError(StoreError):
     code = "not_allowed"
 
 
+class BannedError(NotAllowedError):
+    """Somebody was banned from a room."""
+
+    code = "banned"
+
+
+class MutedError(NotAllowedError):
+    """Somebody may not write in a room for some time."""
+
+    code = "muted"
+
+
+class SlowModeError(NotAllowedError):
+    """In a room in slow mode, nobody writes more often than that."""
+
+    code = "slow_mode"
+
+
 class InvalidError(StoreError):
     """A name or text that is empty, too long, or has characters that no text has."""
 
@@ -47,13 +65,46 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Room(msgspec.Struct, frozen=True):
-    """A room; its newest message has the offset `last_offset`, 0 if there is none."""
+    """A room; its newest message has the offset `last_offset`, 0 if there is none. In slow mode
+    `slow_mode_s` seconds have to lie between two messages of a sender; otherwise it is 0."""
 
     id: int
     name: str
     created_by: int | None
     created_at: float
     last_offset: int
+    slow_mode_s: float = 0.0
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How somebody stands in a room: `read_offset` is None who has not joined it."""
+
+    room: Room
+    read_offset: int | None
+    is_banned: bool
+
+
+class RoomSummary(msgspec.Struct, frozen=True):
+    """A room in somebody's list: `unread` is 0 where they have not joined. `direct` is the other's
+    name, if it is the room of direct messages between two."""
+
+    name: str
+    last_offset: int
+    unread: int
+    is_joined: bool
+    direct: str | None
+
+
+class Moderation(msgspec.Struct, frozen=True):
+    """What a moderator did: the `id`s rise. `user` is to whom, None if to all."""
+
+    id: int
+    room: str
+    action: str
+    moderator: Account
+    user: Account | None
+    seconds: float | None
+    created_at: float
 
 
 class StoredMessage(msgspec.Struct, frozen=True, omit_defaults=True):

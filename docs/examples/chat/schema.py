@@ -52,6 +52,7 @@ rooms: Final = Table(
     Column("created_by", Number, ForeignKey("users.id"), nullable=True),
     Column("created_at", Double, nullable=False),
     Column("last_offset", Number, nullable=False, default=0),
+    Column("slow_mode_s", Double, nullable=False, server_default="0"),  # between two of a sender's
     UniqueConstraint("name"),
 )
 
@@ -67,4 +68,38 @@ messages: Final = Table(
     Column("edited_at", Double, nullable=True),
     Column("deleted_at", Double, nullable=True),  # the text is empty then
     Index("uq_messages_sender_id_client_id", "sender_id", "client_id", unique=True),
+)
+
+# Who has joined which room, until leaving it (not: who is connected), and what they have read.
+memberships: Final = Table(
+    "memberships",
+    metadata,
+    Column("user_id", Number, ForeignKey("users.id"), primary_key=True, autoincrement=False),
+    Column("room_id", Number, ForeignKey("rooms.id"), primary_key=True, autoincrement=False),
+    Column("joined_at", Double, nullable=False),
+    Column("read_offset", Number, nullable=False),
+)
+
+# What is in force in a room against somebody, and when they last wrote in slow mode.
+restrictions: Final = Table(
+    "restrictions",
+    metadata,
+    Column("room_id", Number, ForeignKey("rooms.id"), primary_key=True, autoincrement=False),
+    Column("user_id", Number, ForeignKey("users.id"), primary_key=True, autoincrement=False),
+    Column("banned_at", Double, nullable=True),
+    Column("muted_until", Double, nullable=True),
+    Column("spoke_at", Double, nullable=True),
+)
+
+# What moderators did, in order: a record, and how the other nodes learn of it.
+moderations: Final = Table(
+    "moderations",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("room_id", Number, ForeignKey("rooms.id"), nullable=False),
+    Column("moderator_id", Number, ForeignKey("users.id"), nullable=False),
+    Column("user_id", Number, ForeignKey("users.id"), nullable=True),  # to whom, if to anybody
+    Column("action", Text, nullable=False),
+    Column("seconds", Double, nullable=True),
+    Column("created_at", Double, nullable=False),
 )

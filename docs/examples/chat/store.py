@@ -111,15 +111,27 @@ class Store:
         """How many transactions were committed."""
         return self._writer.commits
 
+    @property
+    def now(self) -> float:
+        """Unix seconds, by its clock."""
+        return self._clock()
+
     # -- messages -----------------------------------------------------------------------------
 
     def append(
-        self, room: str, sender: Account, text: str, client_id: str | None = None
+        self,
+        room: str,
+        sender: Account,
+        text: str,
+        client_id: str | None = None,
+        *,
+        is_free: bool = False,
     ) -> Appended:
         """Store a message. One that the sender has stored before under the same `client_id` gives
         what was stored then, and `committed` nothing.
 
-        Raises `InvalidError`; fails with `NotFoundError` for a room that there is not.
+        Raises `InvalidError`; fails with `NotFoundError` for a room that there is not, and with
+        `NotAllowedError` if the sender is banned, muted, or (unless it `is_free`) too fast.
         """
         appended = Appended()
         new = queries.New(
@@ -128,6 +140,7 @@ class Store:
             checked("text", text, TEXT_CHARACTERS_MAX),
             checked("client_id", client_id or uuid.uuid4().hex, CLIENT_ID_CHARACTERS_MAX),
             self._clock(),
+            is_free,
         )
         self._writer.submit(Operation(queries.append, new, appended, queries.find))
         return appended
