@@ -313,6 +313,30 @@ def test_drain_waits_for_what_was_sent_before() -> None:
     assert events == ["empty", "drained"]
 
 
+def test_who_waits_for_the_outbox_goes_on_before_the_peer_has_read_everything() -> None:
+    app = App(limits=Limits(outbox_mark_bytes=1000), deflate=None)
+    events: list[str] = []
+    module = app.module("/")
+
+    @module.on_message
+    async def answer(session: Session, message: str) -> None:
+        for _ in range(5):
+            session.send("x" * 496)
+        await session.drain()
+        events.append("drained")
+
+    simulation = Simulation(app)
+    peer = simulation.open("/")
+    peer.stall()
+    peer.send("go")
+    assert simulation.session(peer).outbox.unsent == 2500
+    peer.read(1000)
+    assert events == []
+    peer.read(500)
+    assert simulation.session(peer).outbox.unsent == 1000
+    assert events == ["drained"]
+
+
 @pytest.mark.parametrize("end", ["lose", "close", "stall"])
 def test_a_handler_that_waits_for_the_outbox_goes_on_when_its_session_ends(end: str) -> None:
     app = App(limits=Limits(outbox_mark_bytes=100), deflate=None)

@@ -349,10 +349,11 @@ class Hub:
         session.outbox.set_unsent(count)
         if count == 0:
             session.stall_at = inf
-            self._closing.outbox_taken(session)
         elif before == 0 or count < before:
             session.stall_at = now + self.limits.stall_timeout_s
             session.arm()
+        if count == 0 or count < before:
+            self._closing.outbox_taken(session)
 
     def connection_lost(self, fd: int, *, now: float) -> None:
         """The socket is gone, whoever closed it; to be said once for each `connect` or `open`.
