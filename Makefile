@@ -1,16 +1,17 @@
 # What one does with this repository. Needs make and Python 3.11 or newer; all else is installed below .venv/,
 # one virtual environment for each interpreter, in the versions that constraints.txt names.
 
-.PHONY: help run test check autobahn bench build clean
+.PHONY: help run test test-compiled check autobahn bench build clean
 .NOTPARALLEL:
 
 help:
 	@echo "make run        serve the example chat on http://127.0.0.1:8301"
 	@echo "make test       all tests, on the oldest and on the newest supported Python found (PYTEST_ARGS=...)"
+	@echo "make test-compiled  the core's tests and asyncio's, of the compiled wheel, on the oldest (needs a C compiler)"
 	@echo "make check      ruff, formatting, mypy --strict"
 	@echo "make autobahn   Autobahn's 517 cases against the asyncio transport, both codecs (CASES=..., COMP_COUNT=...)"
 	@echo "make bench      measure against other servers and codecs (BENCH_ARGS=...)"
-	@echo "make build      wheel and sdist in dist/"
+	@echo "make build      sdist and wheels in dist/: a plain one and, with a C compiler, a compiled one"
 	@echo "make clean      remove all that make has made, virtual environments included"
 	@echo "VERSIONS='3.12' chooses other interpreters than the oldest and newest found"
 
@@ -27,12 +28,15 @@ endif
 OLDEST := $(firstword $(VERSIONS))
 NEWEST := $(lastword $(VERSIONS))
 VENV := .venv/py$(OLDEST)
+WHEEL_VENV := .venv/wheel$(OLDEST)
+SOURCES := $(shell find core transports -name '*.py')
 TESTS := $(sort $(OLDEST:%=test-%) $(NEWEST:%=test-%))
 
 # By variables, which pip hands on to the environment in which it builds (how, depends on its version), and with a
 # relative path, for pip splits their values at spaces.
 PIP_SETTINGS := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
+# An editable install is never compiled, and so needs nothing that compiles.
 # $(call install,3.11,[dev]): the virtual environment where it is missing (pip comes last into a new one), then us.
 define install
 	@if ! test -x .venv/py$(1)/bin/pip; then \
@@ -40,7 +44,7 @@ define install
 		python=$$(sh .ci/find_python $(1)) && "$$python" -m venv --clear .venv/py$(1); \
 	fi
 	@echo "installing wireroom$(2) into .venv/py$(1)"
-	@$(PIP_SETTINGS) .venv/py$(1)/bin/python -m pip install --quiet -e '.$(2)'
+	@$(PIP_SETTINGS) WIREROOM_PURE=1 .venv/py$(1)/bin/python -m pip install --quiet -e '.$(2)'
 	@touch $@
 endef
 
@@ -62,6 +66,26 @@ $(TESTS): test-%: .venv/py%/installed-dev
 	@echo "== tests on Python $*"
 	@.venv/py$*/bin/pytest $(PYTEST_ARGS)
 
+# The wheel as `pip install` builds it, in an environment of its own where no source can be imported in its place.
+.venv/wheel%/installed: $(SOURCES) hatch_build.py pyproject.toml constraints.txt | .venv/py%/installed-dev
+	@rm -rf build/wheel$*
+	@.venv/py$*/bin/python -m build --wheel --no-isolation --outdir build/wheel$* .
+	@test -x .venv/wheel$*/bin/pip || .venv/py$*/bin/python -m venv --clear .venv/wheel$*
+	@echo "installing the wheel into .venv/wheel$*"
+	@$(PIP_SETTINGS) .venv/wheel$*/bin/python -m pip install --quiet --force-reinstall --no-deps build/wheel$*/*.whl
+	@wheel=$$(echo build/wheel$*/*.whl) && \
+		$(PIP_SETTINGS) .venv/wheel$*/bin/python -m pip install --quiet "$$wheel[dev,bench]"
+	@touch $@
+
+COMPILED_TESTS := tests/unit tests/simulation tests/purity tests/conformance/test_conformance.py \
+	tests/conformance/test_asyncio_transport.py -m 'not slow' \
+	-k 'unit or not (anyio or uvloop or blocking)'
+
+test-compiled: $(WHEEL_VENV)/installed
+	@$(WHEEL_VENV)/bin/python -P -c 'import wireroom.core; assert wireroom.core.compiled, "the wheel is plain"'
+	@echo "== tests on Python $(OLDEST), compiled"
+	@$(WHEEL_VENV)/bin/pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),$(COMPILED_TESTS))
+
 # The benchmarks are type-checked too, so their libraries have to be there.
 check: $(VENV)/installed-dev $(VENV)/installed-bench
 	$(VENV)/bin/ruff check
@@ -71,12 +95,13 @@ check: $(VENV)/installed-dev $(VENV)/installed-bench
 autobahn: $(VENV)/installed-run
 	@exec $(VENV)/bin/python tests/conformance/autobahn/run.py
 
-bench: $(VENV)/installed-bench
-	@exec $(VENV)/bin/python tests/benchmarks/run.py $(BENCH_ARGS)
+bench: $(WHEEL_VENV)/installed
+	@exec $(WHEEL_VENV)/bin/python tests/benchmarks/run.py $(BENCH_ARGS)
 
 build: $(VENV)/installed-dev
 	@rm -rf dist
-	@$(VENV)/bin/python -m build --no-isolation --outdir dist .
+	@WIREROOM_PURE=1 $(VENV)/bin/python -m build --no-isolation --outdir dist .
+	@$(VENV)/bin/python -m build --wheel --no-isolation --outdir dist .
 
 clean:
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

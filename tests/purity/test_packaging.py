@@ -7,16 +7,29 @@ folder, where nothing is importable by accident.
 
 from __future__ import annotations
 
+import importlib
+import runpy
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from installs import Distributions, Environment, make_environment, pip_install, runtime_dependencies
+import wireroom.core
+from installs import (
+    COMPILED,
+    Distributions,
+    Environment,
+    build_wheel,
+    make_environment,
+    pip_install,
+    runtime_dependencies,
+)
 from sources import CORE, ROOT, TRANSPORTS
 
 NAMESPACES = (CORE / "wireroom", TRANSPORTS / "wireroom")
+HOT_MODULES: tuple[str, ...] = runpy.run_path(str(ROOT / "hatch_build.py"))["HOT_MODULES"]
 
 IMPORT_ALL = """
 import wireroom, wireroom.core, wireroom.transports, wireroom.transports.asyncio
@@ -65,6 +78,48 @@ def test_wheel_holds_the_packages_and_nothing_else(distributions: Distributions)
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"wireroom"}
     assert {"wireroom/core/py.typed", "wireroom/transports/py.typed"} <= set(names)
     assert "wireroom/__init__.py" not in names
+    assert distributions.wheel.name.endswith("-py3-none-any.whl")  # a plain one
+
+
+@pytest.mark.slow
+def test_compiled_wheel_imports_both_roots(tmp_path: Path) -> None:
+    wheel, said = build_wheel(tmp_path, COMPILED)
+    assert "The core is compiled" in said
+    assert not wheel.name.endswith("-any.whl")
+    with zipfile.ZipFile(wheel) as files:
+        names = files.namelist()
+    for module in HOT_MODULES:
+        path = f"wireroom/core/{module.replace('.', '/')}"
+        assert f"{path}.py" in names
+        assert f"{path}{sysconfig.get_config_var('EXT_SUFFIX')}" in names
+    environment = make_environment(tmp_path / "venv", *runtime_dependencies())
+    pip_install(environment, str(wheel), cwd=tmp_path)
+    _imported(environment, tmp_path)
+    printed = environment.run("import wireroom.core as c; print(c.compiled)", cwd=tmp_path)
+    assert printed == "True\n"
+
+
+@pytest.mark.slow
+def test_a_wheel_is_plain_without_a_c_compiler(tmp_path: Path) -> None:
+    wheel, said = build_wheel(tmp_path, {"CC": "no-such-compiler"})
+    assert "The core is not compiled" in said
+    assert "there is no C compiler (no-such-compiler)" in said
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+@pytest.mark.slow
+def test_a_wheel_is_plain_where_the_c_compiler_fails(tmp_path: Path) -> None:
+    wheel, said = build_wheel(tmp_path, {"CC": "false"})
+    assert "The core is not compiled" in said
+    assert "'false' failed" in said
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+@pytest.mark.parametrize("module", HOT_MODULES)
+def test_compiled_tells_of_each_hot_module(module: str) -> None:
+    file = importlib.import_module(f"wireroom.core.{module}").__file__
+    assert file is not None
+    assert wireroom.core.compiled is (Path(file).suffix != ".py")
 
 
 @pytest.mark.slow
@@ -72,7 +127,15 @@ def test_sdist_holds_what_it_takes_to_test_it(distributions: Distributions) -> N
     with tarfile.open(distributions.sdist) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     here = Path(__file__).relative_to(ROOT).as_posix()
-    assert {here, "Makefile", "constraints.txt", "LICENSE", "README.md", ".ci/run"} <= names
+    assert {
+        here,
+        "Makefile",
+        "hatch_build.py",
+        "constraints.txt",
+        "LICENSE",
+        "README.md",
+        ".ci/run",
+    } <= names
     assert not [name for name in names if name.startswith((".venv", "build/", "dist/"))]
 
 

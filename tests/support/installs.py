@@ -12,13 +12,18 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Final
 
 from packaging.requirements import Requirement
 
 from sources import ROOT
+
+PLAIN: Final = {"WIREROOM_PURE": "1"}
+COMPILED: Final = {"WIREROOM_COMPILE": "1"}  # hatch_build.py says what these mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,13 @@ class Distributions:
     wheel: Path
 
 
-def run(command: list[str], *, cwd: Path) -> str:
-    """Run a program to its end; its standard output, or AssertionError with all that it said."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MYPY"))}
+def run(command: list[str], *, cwd: Path, settings: Mapping[str, str] = PLAIN) -> str:
+    """Run a program to its end; its standard output, or AssertionError with all that it said.
+
+    `settings` are environment variables; by default wheels that it builds are plain.
+    """
     done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        command, cwd=cwd, env=_variables(settings), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{_said(done)}"
     return done.stdout
@@ -89,6 +96,28 @@ def build(outdir: Path) -> Distributions:
     run(command, cwd=outdir)
     (sdist,), (wheel,) = outdir.glob("*.tar.gz"), outdir.glob("*.whl")
     return Distributions(sdist, wheel)
+
+
+def build_wheel(outdir: Path, settings: Mapping[str, str]) -> tuple[Path, str]:
+    """The wheel of the tree, as `settings` make it, and all that was said while it was built."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(outdir)]
+    said = subprocess.run(
+        [*command, str(ROOT)],
+        cwd=outdir,
+        env=_variables(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout
+    (wheel,) = outdir.glob("*.whl")
+    return wheel, said.stdout
+
+
+def _variables(settings: Mapping[str, str]) -> dict[str, str]:
+    ours = ("PYTHON", "MYPY", "WIREROOM_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | dict(settings)
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:

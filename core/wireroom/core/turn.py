@@ -264,7 +264,9 @@ class BlockingCall:
         try:
             result = self._handler(*self._arguments)
         except StopIteration as error:
-            raise RuntimeError("the handler raised StopIteration") from error
+            failure = RuntimeError("the handler raised StopIteration")
+            failure.__cause__ = error  # mypyc compiles no `from`
+            raise failure from error
         raise StopIteration(result)
 
     def throw(self, error: BaseException) -> Any:

@@ -1,0 +1,140 @@
+"""The build hook: compiles the hot modules of the core with mypyc while a wheel is built.
+
+Such a wheel holds each of them twice: as an extension module, which Python prefers, and as its
+source. Without a C compiler, or where compiling fails, the wheel is plain, and says so while it is
+built; `wireroom.core.compiled` tells at run time. Environment variables:
+
+    WIREROOM_PURE=1     a plain wheel, for every platform
+    WIREROOM_COMPILE=1  a compiled wheel, or an error
+
+Editable installs are always plain, since an extension module would hide later changes of its
+source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+PACKAGE = "wireroom.core"
+SOURCE_ROOT = "core"
+
+# What the profile of a busy server shows. Not among them: classes that applications derive
+# from, and what runs once a connection or at the start.
+HOT_MODULES = (
+    "deadlines",
+    "dispatch.context",
+    "dispatch.module",
+    "hub",
+    "serving.calls",
+    "serving.closing",
+    "serving.messages",
+    "serving.timeouts",
+    "sessions.ids",
+    "sessions.outbox",
+    "sessions.registry",
+    "sessions.rooms",
+    "sessions.sending",
+    "sessions.session",
+    "sessions.users",
+    "turn",
+    "wire.frames",
+    "wire.masking",
+)
+
+# mypy has to see the types of the runtime dependencies too; they are added to these.
+BUILD_REQUIRES = ("mypy>=2.4,<3", "setuptools>=77")
+
+
+class CompileHook(BuildHookInterface[Any]):
+    """Adds extension modules to a wheel. See the module."""
+
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def dependencies(self) -> list[str]:
+        """What pip has to install for the build, if it is to compile."""
+        if _is_set("WIREROOM_PURE") or _obstacle():
+            return []
+        return [*BUILD_REQUIRES, *self.metadata.core.dependencies]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, unless it is an editable install or not possible."""
+        if version == "editable" or _is_set("WIREROOM_PURE"):
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="wireroom-build-")
+        try:
+            if obstacle := _obstacle():
+                raise RuntimeError(obstacle)
+            extensions = compile_modules(Path(self.root), Path(self._folder.name))
+        except (Exception, SystemExit) as error:  # mypyc exits
+            if _is_set("WIREROOM_COMPILE"):
+                raise RuntimeError(f"the core cannot be compiled: {error}") from error
+            self.app.display_warning(f"The core is not compiled, and will be slower: {error}")
+            return
+        self.app.display_info(f"The core is compiled: {len(HOT_MODULES)} modules")
+        build_data["force_include"].update(
+            {str(path): f"wireroom/core/{name}" for name, path in extensions.items()}
+        )
+        build_data["infer_tag"] = True
+        build_data["pure_python"] = False
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what is in the wheel by now."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+def compile_modules(root: Path, folder: Path) -> dict[str, Path]:
+    """Compile `HOT_MODULES` in `folder`: extension modules by their path within the package."""
+    from mypyc.build import mypycify
+    from setuptools import Distribution  # type: ignore[import-untyped]
+
+    package = f"{SOURCE_ROOT}/{PACKAGE.replace('.', '/')}"
+    # Relative to `root`, for tracebacks name the sources as they are named here.
+    sources = [f"{package}/{module.replace('.', '/')}.py" for module in HOT_MODULES]
+    settings = ["--config-file", "pyproject.toml", "--cache-dir", str(folder / "cache")]
+    with contextlib.chdir(root):
+        extensions = mypycify(
+            [*settings, *sources],
+            target_dir=str(folder / "c"),
+            # One library of all modules, so that they call each other as C functions do.
+            group_name=f"{PACKAGE}.compiled",
+            debug_level="0",
+        )
+    command = Distribution({"name": "wireroom", "ext_modules": extensions}).get_command_obj(
+        "build_ext"
+    )
+    command.build_lib = str(folder / "lib")
+    command.build_temp = str(folder / "o")
+    command.ensure_finalized()
+    command.run()
+    built = folder / "lib" / PACKAGE.replace(".", "/")
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    return {path.relative_to(built).as_posix(): path for path in built.rglob(f"*{suffix}")}
+
+
+def _obstacle() -> str:
+    """Why it is not worth trying; empty if it is."""
+    if sys.implementation.name != "cpython":
+        return f"{sys.implementation.name} is not CPython"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "this Python has no GIL"
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC")
+    # On Windows nothing says which one it is; setuptools looks for it.
+    if compiler is not None and shutil.which(shlex.split(compiler)[0]) is None:
+        return f"there is no C compiler ({compiler})"
+    return ""
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
