@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -45,7 +46,7 @@ from wireroom.transports.blocking import HandlerCancelled, Server, serve
 from wireroom.transports.conformance.client import Client
 from wireroom.transports.listening import accept_all
 from wireroom.transports.threads import Threads
-from wireroom.transports.tls import server_context
+from wireroom.transports.tls import Certificate, server_context
 
 PATIENCE_S = 10.0
 
@@ -571,6 +572,49 @@ def test_a_tls_handshake_does_not_hold_up_the_end(tmp_path: Path) -> None:
             threading.Event().wait(0.002)
     assert server.tls_failures == 1
     silent.close()
+
+
+def test_handshakes_go_on_while_certificates_are_read_again(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    path = tmp_path / "certificate.pem"
+
+    def renew() -> None:
+        new = authority.issue_cert("localhost").private_key_and_cert_chain_pem
+        new.write_to_path(str(path.with_suffix(".new")))
+        path.with_suffix(".new").replace(path)
+
+    renew()
+    certificate = Certificate(path)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    app, _ = make_app()
+    done = threading.Event()
+
+    def renew_on() -> int:
+        renewals = 0
+        while not done.is_set():
+            renew()
+            certificate.reload()
+            renewals += 1
+        return renewals
+
+    def shake_hands(server: Server) -> None:
+        for number in range(25):
+            with Client.connect(server.addresses[0], tls=trusting).handshake("/echo") as peer:
+                peer.send(str(number))
+                assert peer.receive() == str(number)
+
+    with serving(app, ssl=certificate.context) as server, ThreadPoolExecutor(5) as pool:
+        renewing = pool.submit(renew_on)
+        try:
+            clients = [pool.submit(shake_hands, server) for _ in range(4)]
+            for each in clients:
+                each.result(3 * PATIENCE_S)
+        finally:
+            done.set()
+        assert renewing.result(PATIENCE_S) > 1
+        assert server.wait_idle(PATIENCE_S)
+    assert server.tls_failures == 0
 
 
 def test_shutdown_makes_serve_forever_return() -> None:

@@ -375,7 +375,8 @@ class Connection:
         wait = _wait_for_room(self._sock)
         try:
             while True:
-                wait()
+                if self._ending != _ABORT:  # else it was asked for while this held the lock
+                    wait()
                 with self._write_lock:
                     if self._try_to_send():
                         self._blocked = False
