@@ -40,7 +40,11 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where a program is required, as in CI, a test that was skipped for want of it has failed."""
     report = yield
-    for marker, what in (("chromium", "Chromium is"), ("servers", "server programs are")):
+    for marker, what in (
+        ("chromium", "Chromium is"),
+        ("node", "Node is"),
+        ("servers", "server programs are"),
+    ):
         if (
             report.skipped
             and not hasattr(report, "wasxfail")
