@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -33,7 +34,7 @@ adapter = load_example("adapter", "selectors_adapter")
 page = (ROOT / "docs" / "writing-an-adapter.md").read_text("utf-8")
 names: dict[str, Any] = dict(vars(adapter))
 exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
-CallableServer = names["CallableServer"]
+adopt = names["adopt"]
 
 
 class Running:
@@ -42,14 +43,14 @@ class Running:
     def __init__(self, app: App, **listen: Any) -> None:
         self._listeners = open_listeners(**listen)
         self.address: Any = self._listeners[0].getsockname()
-        self._server = CallableServer(app, self._listeners[0])
-        self.hub: Hub = self._server.hub
+        self.server = adapter.Server(app, self._listeners[0])
+        self.hub: Hub = self.server.hub
         self._ended: Future[None] = Future()
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         try:
-            self._server.serve_forever()
+            self.server.serve_forever()
         except BaseException as error:
             self._ended.set_exception(error)
         else:
@@ -59,28 +60,25 @@ class Running:
         """Call `function(hub)` in the server's thread."""
         future: Future[T] = Future()
 
-        def called(*, now: float) -> None:
+        def called() -> None:
             try:
                 future.set_result(function(self.hub))
             except BaseException as error:
                 future.set_exception(error)
 
-        self._server.call(called)
+        self.server.call(called)
         return future.result(TIMEOUT_S)
 
     def stop(self) -> None:
         """Shut down; raises what has ended the thread otherwise."""
         if not self._ended.done():
-            self._server.call(self.hub.shutdown)
+            self.server.call(lambda: self.hub.shutdown(now=self.hub.now))
         try:
             self._ended.result(TIMEOUT_S)
         finally:
             close_listeners(self._listeners)
-            self._server.selector.close()
-            self._server.waker.close()
-            self._server.woken.close()
-        assert not self._server.connections
-        assert self.hub.stats().connections == 0
+        assert not self.server.peers
+        assert self.hub.stats().connections == self.hub.stats().invocations == 0
 
 
 class FailingError(Exception):
@@ -250,6 +248,40 @@ def test_a_handler_that_always_goes_on_holds_up_nobody_and_is_cancelled(
     assert ended.result(TIMEOUT_S) == "Cancelled"
 
 
+def test_handlers_end_before_the_server_does(serve: Callable[..., Running]) -> None:
+    app = make_app()
+    leaving = app.module("/leaving")
+    left: list[int] = []
+
+    @leaving.on_close
+    async def tidy_up(session: Session) -> None:
+        await session.sleep(0.05)
+        left.append(session.close_code or 0)
+
+    running = serve(app)
+    with client(running, "/leaving"):
+        running.stop()
+    assert left == [1001]
+
+
+def test_a_peer_that_resets_is_lost_at_once(serve: Callable[..., Running]) -> None:
+    app = make_app()
+    closed: Future[int | None] = Future()
+    app.module("/reset").on_close(lambda session: closed.set_result(session.close_code))
+    running = serve(app)
+    with socket.create_connection(running.address, timeout=TIMEOUT_S) as peer:
+        peer.sendall(upgrade("/reset"))
+        assert peer.recv(65536).startswith(b"HTTP/1.1 101 ")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert closed.result(TIMEOUT_S) == 1006
+
+
+def test_a_call_after_the_end_does_nothing(serve: Callable[..., Running]) -> None:
+    running = serve(make_app())
+    running.stop()
+    running.server.call(lambda: pytest.fail("it was called"))
+
+
 def test_a_handler_that_raises_is_logged(
     serve: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,7 +316,6 @@ class AdapterHarness:
     lacks: Mapping[Feature, str] = {
         Feature.TLS: "left out, to stay short",
         Feature.SHUTDOWN: "left out, to stay short",
-        Feature.ADOPTION: "left out, to stay short",
     }
 
     def start(self, app: App, options: Options) -> Address:
@@ -297,7 +328,7 @@ class AdapterHarness:
         return self._running.call(function)
 
     def adopt(self, sock: socket.socket, received: bytes) -> None:
-        raise NotImplementedError
+        self.call(lambda hub: adopt(self._running.server, sock, received))
 
     def stop(self) -> ShutdownReport:
         self._running.stop()

@@ -309,7 +309,7 @@ class Handlers(Behaviours):
             assert len(own) == 1
             assert [each for each in received if each not in own] == ["0", "1", "2"]
 
-    @needs(Feature.COMPLETIONS)
+    @needs(Feature.COMPLETIONS, Feature.SHUTDOWN)
     def test_a_result_that_comes_after_the_end_hurts_nobody(self, server: Server) -> None:
         app = App()
         future: Future[str] = Future()
