@@ -88,6 +88,7 @@ class Simulation:
             wake=lambda: self.hub.woken(now=self.now),
             foreign_wait=_wait_in_task,
             post=self.posted.put,
+            epoch="simulated",
         )
         self.now = 0.0
         self.cut = cut

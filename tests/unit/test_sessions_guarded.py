@@ -11,6 +11,7 @@ from raw import close, text, upgrade
 from wireroom.core import (
     FINISHED,
     App,
+    History,
     Hub,
     Invocation,
     Invoke,
@@ -35,7 +36,7 @@ class Guard:
         self.entered = 0
         self._is_inside = False
         self.before: Callable[[], object] | None = None  # comes first, as another thread would
-        self.hub = Hub(app, enter=self.enter, foreign_wait=_yield_until_done)
+        self.hub = Hub(app, enter=self.enter, foreign_wait=_yield_until_done, epoch="e")
         self.invocations: list[Invocation] = []
 
     def enter(self, call: Callable[[], T]) -> T:
@@ -283,3 +284,20 @@ def test_what_is_ready_needs_no_wait() -> None:
     assert session.begin_receiving() is READY
     session.end_receiving()
     assert session.receive_nowait() == "here"
+
+
+def test_a_recovery_is_entered_step_by_step() -> None:
+    app = App()
+    app.module("/", history=History())
+    guard = Guard(app)
+    session = guard.open()
+    guard.entered = 0
+    recovering = session.recover("a")
+    # Another thread says something before the first step: it is in the history by then.
+    guard.before = lambda: session.room("a").broadcast({"type": "said"})
+    with pytest.raises(StopIteration) as stopped:
+        recovering.send(None)
+    recovery = stopped.value.value
+    assert (recovery.recovered, recovery.position.offset) == (True, 1)
+    assert session.rooms == ["a"]
+    assert guard.entered >= 2

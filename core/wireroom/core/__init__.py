@@ -56,6 +56,7 @@ from .hub import Hub
 from .limits import Limits
 from .serving.calls import FINISHED
 from .sessions.completions import Completion
+from .sessions.positions import History, MessagesMissed, Position, Recovery
 from .sessions.presence import Member, PresenceChanged
 from .sessions.rooms import Room
 from .sessions.session import Session
@@ -101,6 +102,7 @@ __all__ = [
     "Enter",
     "ErrorReply",
     "HandlerFailed",
+    "History",
     "Hub",
     "IdsExhaustedError",
     "Invocation",
@@ -112,16 +114,19 @@ __all__ = [
     "LocalProtocolError",
     "Member",
     "MessagePackParser",
+    "MessagesMissed",
     "Module",
     "Opened",
     "Output",
     "Parsed",
     "Parser",
     "PauseReading",
+    "Position",
     "PingReceived",
     "PongReceived",
     "PresenceChanged",
     "RawParser",
+    "Recovery",
     "Refused",
     "RefusedError",
     "Reject",

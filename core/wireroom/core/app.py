@@ -19,6 +19,7 @@ from .errors import ConfigurationError
 from .limits import Limits
 from .routing.paths import Router
 from .sessions.ids import FD_MAX, Policy, new_fds
+from .sessions.positions import History
 from .sessions.stages import Stages
 from .sessions.users import SECOND_SESSION, SecondSession
 from .wire.deflate import Deflate
@@ -96,6 +97,7 @@ class App:
         kinds: Kinds = "any",
         parser: Parser | None = None,
         presence: bool = False,
+        history: History | None = None,
         stages: Stages | None = None,
         messages: Any = None,
     ) -> Module:
@@ -107,6 +109,7 @@ class App:
             kinds=kinds,
             parser=parser,
             presence=presence,
+            history=history,
             stages=stages,
             messages=messages,
         )

@@ -33,6 +33,7 @@ from .sessions.rooms import Room
 from .sessions.sending import by_module
 from .sessions.session import Session, SessionHub
 from .sessions.stats import Stats
+from .sessions.streams import Stream
 from .sessions.users import User, UserId, Users
 from .stopwatch import Stopwatch
 from .turn import Enter, ForeignWait, Invocation, Post, Sleep, Turn
@@ -57,7 +58,8 @@ class Hub:
     drain soon. `foreign_wait` lets tasks of the transport's loop await what is ours. `enter` is for
     transports that run handlers in other threads: it runs a function as an input, and what such
     handlers ask of sessions, rooms, users and the hub goes through it. `post` has a function run as
-    an input soon, from any thread: for `completion`. All may be left out.
+    an input soon, from any thread: for `completion`. `epoch` is a random text, which modules with
+    history need: it tells what this hub has kept from what another has. All may be left out.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Hub:
         foreign_wait: ForeignWait | None = None,
         enter: Enter | None = None,
         post: Post | None = None,
+        epoch: str = "",
     ) -> None:
         app.check()
         self.app = app
@@ -98,6 +101,7 @@ class Hub:
             self._closing,
             self._messages,
             self._users,
+            epoch,
         )
         watch = self._opening.services.get(Stopwatch)
         self._turn.stopwatch = watch if isinstance(watch, Stopwatch) else None
@@ -449,6 +453,8 @@ class Hub:
                 key.happen()
             elif isinstance(key, Session):
                 self._timeouts.check(key)
+            elif isinstance(key, Stream):
+                key.check()
             elif isinstance(key, Pages | Farewell):
                 key.send()
             elif isinstance(key, Periodic) and not self.is_shutting_down:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any, Generic, Protocol, TypeVar
@@ -101,7 +102,14 @@ class Drain(ABC, Generic[C]):
             raise ConfigurationError(
                 "close_code", f"must be 1001 (going away) or 1012 (restart), not {close_code!r}"
             )
-        self.hub = Hub(app, wake=wake, foreign_wait=foreign_wait, enter=enter, post=self.post)
+        self.hub = Hub(
+            app,
+            wake=wake,
+            foreign_wait=foreign_wait,
+            enter=enter,
+            post=self.post,
+            epoch=secrets.token_hex(4),
+        )
         self.logger = logger
         self.connections: dict[int, C] = {}
         self.handlers: set[Invocation] = set()  # under way

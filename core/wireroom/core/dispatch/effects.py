@@ -30,12 +30,13 @@ class Send:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Broadcast:
     """Send to a room, but not to the sender unless asked for, and only to those for whom `where`
-    is true."""
+    is true; see `Room.broadcast`. What a module with history keeps is for the sender too."""
 
     room: str
     data: Any
     include_sender: bool = False
     where: Callable[[Session], bool] | None = None
+    in_history: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +98,9 @@ def _carry_out_one(effect: Effect, context: Context) -> None:
         case Broadcast():
             exclude = () if effect.include_sender else (session,)
             room = session.room(effect.room)
-            room.broadcast(effect.data, exclude=exclude, where=effect.where)
+            room.broadcast(
+                effect.data, exclude=exclude, where=effect.where, in_history=effect.in_history
+            )
         case Join():
             session.join(effect.room)
         case Leave():

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias, final
 import msgspec
 
 from ..errors import ConfigurationError, LocalProtocolError, SessionClosedError
+from ..sessions.positions import History
 from ..sessions.rooms import Room
 from ..sessions.session import Session
 from ..sessions.stages import Stages
@@ -326,6 +327,7 @@ class FunctionModule:
         self.on_join_handler: Handler | None = None
         self.on_leave_handler: Handler | None = None
         self.presence = False
+        self.history: History | None = None
         self.stages: Stages | None = None
         self.parser: Parser = JsonParser()
         what = f"websocket {path}:"

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar, final, get_args
 import msgspec
 
 from ..errors import ConfigurationError, LocalProtocolError
+from ..sessions.positions import History
 from ..sessions.session import Session
 from ..sessions.stages import Stages
 from ..turn import BlockingCall
@@ -77,6 +78,7 @@ class SessionModule(Protocol):
     on_join_handler: Handler | None
     on_leave_handler: Handler | None
     presence: bool
+    history: History | None
     stages: Stages | None
 
     @property
@@ -218,8 +220,9 @@ class Module:
     `kinds` says which messages it takes (`any`, `text` or `binary`; a module with commands takes
     text); others are closed with 1003. `subprotocols` are in our order of preference. `origins`
     overrides the application's. With `presence`, the members of a room are told who comes and who
-    goes, once a turn (`PresenceChanged`). `stages` are those of the application's own protocol.
-    `messages`, a union of tagged Structs, says which types must have a handler.
+    goes, once a turn (`PresenceChanged`). With `history`, what is broadcast in a room is numbered
+    and kept for those who come back (`Session.recover`). `stages` are those of the application's
+    own protocol. `messages`, a union of tagged Structs, says which types must have a handler.
     """
 
     def __init__(
@@ -231,6 +234,7 @@ class Module:
         kinds: Kinds = "any",
         parser: Parser | None = None,
         presence: bool = False,
+        history: History | None = None,
         stages: Stages | None = None,
         messages: Any = None,
     ) -> None:
@@ -253,6 +257,7 @@ class Module:
         self.on_leave_handler: Handler | None = None
         self.on_error_handler: Handler | None = None
         self.presence = presence
+        self.history = history
         self.stages = stages
         self._messages = messages
         self._commands: dict[str, _Command] = {}
@@ -487,6 +492,12 @@ class Module:
                     f"module {self.path}: messages",
                     f"{message.__module__}.{message.__qualname__} (type {tag!r}) has no handler",
                 )
+        if self.history is not None and not self.parser.carries_positions:
+            raise ConfigurationError(
+                f"module {self.path}: history",
+                f"needs a parser of JSON objects, which carry positions, not "
+                f"{type(self.parser).__name__}",
+            )
         commands = [*self._commands.values(), *([self._default] if self._default else [])]
         if not commands:
             return

@@ -98,6 +98,7 @@ class Parser:
     calls the place of the command."""
 
     kinds: ClassVar[Kinds] = "text"
+    carries_positions: ClassVar[bool] = False  # whether `pack` gives JSON objects, to be added to
     key: str = "command"
 
     def parse(self, message: Any) -> Parsed:
@@ -305,6 +306,7 @@ class JsonParser(_ObjectParser):
     under `data_key`; `request_key` has the id of a message that wants an answer."""
 
     format = "JSON"
+    carries_positions = True
 
     def _codec(self) -> Any:
         return msgspec.json

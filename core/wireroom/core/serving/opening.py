@@ -12,7 +12,12 @@ from ..dispatch.function import FunctionModule, WebSocket
 from ..dispatch.handlers import Handler, handler_name
 from ..dispatch.http import HttpRoute, as_response
 from ..dispatch.module import SessionModule
-from ..errors import LocalProtocolError, RemoteProtocolError, SessionClosedError
+from ..errors import (
+    ConfigurationError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SessionClosedError,
+)
 from ..events import RequestAnswered, SessionOpened
 from ..sessions.guarded import GuardedRoom
 from ..sessions.rooms import Namespace, Room, RoomHook
@@ -64,6 +69,7 @@ class Opening:
         closing: Closing,
         messages: Messages,
         users: Users,
+        epoch: str,
     ) -> None:
         self._app = app
         self._limits = app.limits
@@ -74,17 +80,23 @@ class Opening:
         self._messages = messages
         self._users = users
         self._proxies = Proxies(app, stats) if app.trusted_proxies else None
-        self._namespaces = {module: self._new_namespace(module) for _, module in app.modules}
+        self._namespaces = {module: self._new_namespace(module, epoch) for _, module in app.modules}
         self.services = {service: factory() for service, factory in app.services.items()}
         self._deliverers = {module: module.deliverer(self.services) for _, module in app.modules}
 
-    def _new_namespace(self, module: SessionModule) -> Namespace:
+    def _new_namespace(self, module: SessionModule, epoch: str) -> Namespace:
+        if module.history is not None and not epoch:
+            raise ConfigurationError(
+                "Hub.epoch", f"must be a random text for the history of module {module.path}"
+            )
         namespace = Namespace(
             turn=self._turn,
             stats=self._stats,
             pack=module.pack,
             room_sessions_max=self._limits.room_sessions_max,
             presence=module.presence,
+            history=module.history,
+            epoch=epoch,
             room_type=Room if self._turn.enter is None else GuardedRoom,
         )
         namespace.on_join = self._room_hook(module.on_join_handler)

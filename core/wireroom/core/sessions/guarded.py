@@ -58,6 +58,8 @@ class GuardedSession(Session):
     enter = _guard(Session.enter)
     receive_nowait = _guard(Session.receive_nowait)
     begin_receiving = _guard(Session.begin_receiving)
+    begin_recovering = _guard(Session.begin_recovering)
+    step_recovering = _guard(Session.step_recovering)
     end_receiving = _guard(Session.end_receiving)
     begin_request = _guard(Session.begin_request)
     end_request = _guard(Session.end_request)

@@ -14,9 +14,11 @@ from mypy_extensions import mypyc_attr
 from ..errors import LocalProtocolError
 from ..turn import Turn
 from ..wire.framing import Message
+from .positions import History
 from .presence import Member, PresenceChanged
 from .sending import send_to_all
 from .stats import Stats
+from .streams import Streams
 
 if TYPE_CHECKING:
     from .session import Session
@@ -43,6 +45,7 @@ class Namespace:
         "pack",
         "room_sessions_max",
         "stats",
+        "streams",
         "turn",
     )
 
@@ -54,9 +57,14 @@ class Namespace:
         pack: Pack,
         room_sessions_max: int,
         presence: bool,
+        history: History | None,
+        epoch: str,
         room_type: type[Room],
     ) -> None:
         self.members: dict[str, dict[Session, Member]] = {}
+        self.streams = (
+            None if history is None else Streams(history, self.members, epoch, turn, stats)
+        )
         self.on_join: RoomHook | None = None
         self.on_leave: RoomHook | None = None
         self.not_packed: Callable[[Exception], None] | None = None  # is told why, if `pack` raises
@@ -103,6 +111,8 @@ class Namespace:
         if not members:
             del self.members[name]
             self.stats.rooms -= 1
+            if self.streams is not None:
+                self.streams.left(name)
         self._changed(name, member, False)
         if self.on_leave is not None:
             self.on_leave(session, self.room(name))
@@ -134,7 +144,7 @@ class Namespace:
             if self.not_packed is not None:
                 self.not_packed(error)
         else:
-            self.room(name).broadcast(message)
+            self.room(name).broadcast(message, in_history=False)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # of sessions/guarded.py
@@ -175,14 +185,26 @@ class Room:
         *,
         exclude: Iterable[Session] = (),
         where: Callable[[Session], bool] | None = None,
+        in_history: bool = True,
     ) -> int:
         """Send `data` to every member but those in `exclude`, and only to those for whom
         `where`, if given, is true; how many that were.
 
-        It is packed and encoded once. A member whose outbox is full is closed with 1008.
+        It is packed and encoded once. A member whose outbox is full is closed with 1008. In a
+        module with history it is numbered and kept, for every member, those who come back
+        included; what is for now (`in_history=False`) is not.
+        Raises `LocalProtocolError` for what is to be kept but not for everybody.
         """
         namespace = self._namespace
         message = data if isinstance(data, str | bytes) else namespace.pack(data)
+        if in_history and namespace.streams is not None:
+            if where is not None or exclude:
+                raise LocalProtocolError(
+                    "what a room's history keeps is for every member: broadcast it without"
+                    " exclude= and where=, or with in_history=False"
+                )
+            namespace.stats.broadcasts += 1
+            return namespace.streams.broadcast(self.name, message)
         namespace.stats.broadcasts += 1
         members: Iterable[Session] = namespace.members.get(self.name, ())
         if where is not None:

@@ -28,10 +28,12 @@ from ..wire.request import Address, Certificate, Request
 from ..wire.states import Input, State, next_state
 from .completions import Completion, Future
 from .outbox import Outbox
+from .positions import Position, Recovery
 from .rooms import Namespace, Room
 from .stages import Stages
 from .state import SessionState
 from .stats import Stats
+from .streams import Recovering
 from .users import User, UserId, Users, user_id_of
 
 S = TypeVar("S")
@@ -473,6 +475,19 @@ class Session:
         del self._rooms[name]
         return self._namespace_of_module().leave(name, self)
 
+    async def recover(self, name: str, position: Position | None = None) -> Recovery:
+        """Enter a room of a module with history, as a client that has had its messages up to
+        `position`; None is for one that begins.
+
+        What it has missed is sent first, as fast as it reads, and it is a member from then on, so
+        that it gets each message once and in order. If the history does not reach back so far,
+        the recovery is not `recovered`. Raises what `join` and `send` raise.
+        """
+        recovering = self.begin_recovering(name, position)
+        while recovering.recovery is None:
+            await self.step_recovering(recovering)
+        return recovering.recovery
+
     def _namespace_of_module(self) -> Namespace:
         if self.namespace is None:
             raise LocalProtocolError("the session has no module yet, and so no rooms")
@@ -499,6 +514,19 @@ class Session:
         self.readers -= 1
         if not self.readers:
             self.received = None
+
+    def begin_recovering(self, name: str, position: Position | None) -> Recovering:
+        """The session is on its way into a room with history."""
+        streams = self._namespace_of_module().streams
+        if streams is None:
+            raise LocalProtocolError("the session's module has no history: give it history=")
+        return Recovering(streams, self, name, position)
+
+    def step_recovering(self, recovering: Recovering) -> Wait | Ready:
+        """Send it more of what it has missed; gives what the next step waits for."""
+        if self.phase is not _OPEN:
+            raise self.closed_error()
+        return recovering.step()
 
     def begin_request(self, data: object, pending: PendingReply) -> RequestId:
         """Send a request, whose reply `pending` waits for until `end_request`; its id."""
