@@ -9,7 +9,7 @@ help:
 	@echo "make test       all tests, on the oldest and on the newest supported Python found (PYTEST_ARGS=...)"
 	@echo "make test-compiled  the core's tests and asyncio's, of the compiled wheel, on the oldest (needs a C compiler)"
 	@echo "make check      ruff, formatting, mypy --strict"
-	@echo "make autobahn   Autobahn's 517 cases against the asyncio transport, both codecs (CASES=..., COMP_COUNT=...)"
+	@echo "make autobahn   Autobahn's 517 cases against every transport, and wsproto's codec (SERVERS=..., CASES=..., COMP_COUNT=...)"
 	@echo "make bench      measure against other servers and codecs (BENCH_ARGS=...)"
 	@echo "make build      sdist and wheels in dist/: a plain one and, with a C compiler, a compiled one"
 	@echo "make clean      remove all that make has made, virtual environments included"
@@ -92,7 +92,7 @@ check: $(VENV)/installed-dev $(VENV)/installed-bench
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
-autobahn: $(VENV)/installed-run
+autobahn: $(VENV)/installed-dev
 	@exec $(VENV)/bin/python tests/conformance/autobahn/run.py
 
 bench: $(WHEEL_VENV)/installed

@@ -1,15 +1,15 @@
-"""Run Autobahn's fuzzing client against our echo server, with each codec, and judge the result.
+"""Run Autobahn's fuzzing client against our echo server, on each transport, and judge the result.
 
-    make autobahn                              all 517 cases, both codecs
+    make autobahn                              all 517 cases, all servers, two at a time
+    SERVERS='blocking trio' make autobahn      some servers (`run.py --help` lists them)
     CASES='1.*,-1.1.8' make autobahn           some cases; a leading "-" leaves out
     COMP_COUNT=1000 make autobahn              messages in a compression case (the suite's own
                                                number is 1000, ours 20, which tests the same)
-    run.py --framing wsproto                   one codec
-    run.py --server 'python other_server.py'   another server, which gets `--port 0 --framing X`
-                                               and prints `listening on 127.0.0.1:PORT` first
+    run.py --command 'python other_server.py'  another server, which gets `--port 0` and prints
+                                               `listening on 127.0.0.1:PORT` first
 
 The suite runs on Python 2.7 only. It is installed once, below .venv/. AUTOBAHN_PYTHON names the
-interpreter where it is not found by itself. Reports go to build/autobahn/FRAMING/index.html.
+interpreter where it is not found by itself. Reports go to build/autobahn/SERVER/index.html.
 
 Exit status: 0 all as it should be, 1 some case is not or the suite failed, 2 it could not be run.
 """
@@ -20,6 +20,7 @@ import argparse
 import ast
 import collections
 import contextlib
+import fnmatch
 import json
 import os
 import re
@@ -30,6 +31,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +40,6 @@ ROOT = HERE.parents[2]
 SUITE = ROOT / ".venv" / "autobahn"
 REPORTS = ROOT / "build" / "autobahn"
 CONSTRAINTS = HERE / "constraints-py27.txt"
-FRAMINGS = ("wireroom", "wsproto")
 
 CASES_TOTAL = 517
 COMP_COUNT_DEFAULT = 20
@@ -68,6 +69,30 @@ autobahntestsuite.wstest.run()
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What is run against the suite: the arguments of a program in this folder. Of cases in
+    `host_decides` (patterns, and why) only the result is reported, for the framing is not ours."""
+
+    arguments: tuple[str, ...]
+    host_decides: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def command(self) -> list[str]:
+        """The program, without `--port`."""
+        return [sys.executable, str(HERE / self.arguments[0]), *self.arguments[1:]]
+
+
+SERVERS = {
+    "asyncio": Server(("server.py", "--transport", "asyncio")),
+    "asyncio-wsproto": Server(("server.py", "--transport", "asyncio", "--framing", "wsproto")),
+    "uvloop": Server(("server.py", "--transport", "uvloop")),
+    "anyio-asyncio": Server(("server.py", "--transport", "anyio-asyncio")),
+    "trio": Server(("server.py", "--transport", "trio")),
+    "blocking": Server(("server.py", "--transport", "blocking")),
+}
+
+
 class CannotRunError(Exception):
     """The suite or the server cannot be started; the text says what to do."""
 
@@ -78,25 +103,40 @@ class Verdict:
 
     passed: int = 0
     faults: dict[str, str] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)  # what the host's framing decided
     notes: list[str] = field(default_factory=list)
 
 
 # --- judging -------------------------------------------------------------------------------------
 
 
-def judge(wanted: Sequence[str], results: Mapping[str, Mapping[str, str]]) -> Verdict:
-    """Every wanted case ran, is OK in what it did and in how it closed, and none is NON-STRICT."""
+def judge(
+    wanted: Sequence[str],
+    results: Mapping[str, Mapping[str, str]],
+    host_decides: Mapping[str, str] | None = None,
+) -> Verdict:
+    """Every wanted case ran, is OK in what it did and in how it closed, and none is NON-STRICT.
+
+    What a case in `host_decides` did otherwise is no fault, but named; it has to run."""
     verdict = Verdict()
     for case in wanted:
         if case not in results:
             verdict.faults[case] = "did not run"
         elif fault := _fault(case, results[case]):
-            verdict.faults[case] = fault
+            why = [reason for one, reason in (host_decides or {}).items() if _matches(case, one)]
+            if why:
+                verdict.hosts[case] = f"{fault} ({why[0]})"
+            else:
+                verdict.faults[case] = fault
         else:
             verdict.passed += 1
             if results[case]["behavior"] == "INFORMATIONAL":
                 verdict.notes.append(f"{case}: INFORMATIONAL, as it should be")
     return verdict
+
+
+def _matches(case: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(case, pattern)
 
 
 def _fault(case: str, result: Mapping[str, str]) -> str | None:
@@ -106,7 +146,9 @@ def _fault(case: str, result: Mapping[str, str]) -> str | None:
     return f"behavior {result['behavior']}, close {result['behaviorClose']}"
 
 
-def _judge_reports(folder: Path, agent: str, *, complete: bool) -> Verdict:
+def _judge_reports(
+    folder: Path, agent: str, host_decides: Mapping[str, str], *, complete: bool
+) -> Verdict:
     """Judge what the suite left in `folder`; `complete` if all of its cases were asked for."""
     index = folder / "index.json"
     log = (folder / "wstest.log").read_text("utf-8", "replace")
@@ -116,7 +158,7 @@ def _judge_reports(folder: Path, agent: str, *, complete: bool) -> Verdict:
     results = json.loads(index.read_text("utf-8")).get(agent, {})
     listed = re.search(r"^Cases = (\[.*\])$", log, re.MULTILINE)
     wanted: list[str] = ast.literal_eval(listed[1]) if listed else []
-    verdict = judge(wanted, results)
+    verdict = judge(wanted, results, host_decides)
     for case in verdict.faults.keys() & results.keys():
         verdict.faults[case] += _explanation(folder / results[case]["reportfile"])
     if not wanted:
@@ -262,57 +304,77 @@ def _stopped(server: subprocess.Popen[bytes]) -> bool:
 # --- one run, and the program --------------------------------------------------------------------
 
 
-def _run(python27: str, server: Sequence[str], framing: str, cases: str, comp_count: int) -> bool:
-    """One codec against the suite; whether all was as it should be."""
-    folder = REPORTS / framing
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line and the environment ask for."""
+
+    servers: Mapping[str, Server]
+    command: Sequence[str]  # instead of the servers' own, if there is one
+    cases: str
+    comp_count: int
+    jobs: int
+
+
+def _run(python27: str, name: str, asked: Asked) -> bool:
+    """One server against the suite; whether all was as it should be."""
+    server = asked.servers[name]
+    folder = REPORTS / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     faults: list[str] = []
     started = time.monotonic()
-    with _serving([*server, "--port", "0", "--framing", framing], folder, faults) as port:
-        spec = _spec(folder, framing, port, cases)
+    with _serving([*(asked.command or server.command), "--port", "0"], folder, faults) as port:
+        spec = _spec(folder, name, port, asked.cases)
         (folder / "spec.json").write_text(json.dumps(spec, indent=1), "utf-8")
-        if fault := _run_suite(python27, folder, comp_count):
+        if fault := _run_suite(python27, folder, asked.comp_count):
             faults.append(fault)
-    verdict = _judge_reports(folder, framing, complete=cases.strip() == "*")
+    complete = asked.cases.strip() == "*"
+    verdict = _judge_reports(folder, name, server.host_decides, complete=complete)
     faults += [f"{subject}: {fault}" for subject, fault in verdict.faults.items()]
     seconds = time.monotonic() - started
-    print(f"autobahn, framing {framing}: {verdict.passed} cases as they should be, ", end="")
-    print(f"faults: {len(faults)}, {seconds:.1f} s, {folder.relative_to(ROOT)}/index.html")
-    for line in [*verdict.notes, *(f"FAULT {fault}" for fault in faults)]:
-        print(f"  {line}")
-    sys.stdout.flush()
+    summary = f"autobahn, {name}: {verdict.passed} cases as they should be, faults: {len(faults)}"
+    if server.host_decides:
+        summary += f", decided by the host: {len(verdict.hosts)}"
+    lines = [f"{summary}, {seconds:.1f} s, {folder.relative_to(ROOT)}/index.html"]
+    lines += verdict.notes
+    lines += [f"HOST {case}: {result}" for case, result in verdict.hosts.items()]
+    lines += [f"FAULT {fault}" for fault in faults]
+    print("\n  ".join(lines), flush=True)  # in one piece, for others print too
     return not faults
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> Asked:
     summary, _, usage = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         description=summary, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--framing", choices=FRAMINGS, action="append", help="default: each")
-    parser.add_argument("--server", default=shlex.join([sys.executable, str(HERE / "server.py")]))
-    return parser.parse_args()
-
-
-def _comp_count() -> int:
+    parser.add_argument("servers", nargs="*", help=f"of {', '.join(SERVERS)}; default: all")
+    parser.add_argument("--command", type=shlex.split, default=[])
+    parser.add_argument("--jobs", type=int, default=2, help="servers at a time; default: 2")
+    arguments = parser.parse_args()
+    names = arguments.servers or (os.environ.get("SERVERS") or "").split() or list(SERVERS)
+    if arguments.command:
+        servers = {"other": Server(())}
+    elif unknown := [name for name in names if name not in SERVERS]:
+        raise CannotRunError(f"no such server: {', '.join(unknown)}; of {', '.join(SERVERS)}\n")
+    else:
+        servers = {name: SERVERS[name] for name in names}
     given = os.environ.get("COMP_COUNT") or str(COMP_COUNT_DEFAULT)
     if not given.isdecimal() or int(given) < 1:
         raise CannotRunError(f"COMP_COUNT={given} is no number of messages.\n")
-    return int(given)
+    return Asked(
+        servers, arguments.command, os.environ.get("CASES") or "*", int(given), arguments.jobs
+    )
 
 
 def main() -> int:
     """Install, run, judge; the exit status."""
-    arguments = _arguments()
-    cases = os.environ.get("CASES") or "*"
     try:
-        comp_count = _comp_count()
+        asked = _parse_arguments()
         python27 = _find_python27()
         _install_suite(python27)
-        server = shlex.split(arguments.server)
-        framings = arguments.framing or FRAMINGS
-        good = [_run(python27, server, framing, cases, comp_count) for framing in framings]
+        with ThreadPoolExecutor(max(asked.jobs, 1)) as pool:
+            good = list(pool.map(lambda name: _run(python27, name, asked), asked.servers))
     except CannotRunError as error:
         print(error, end="", file=sys.stderr)
         return 2

@@ -1,13 +1,12 @@
-"""The echo server that Autobahn's suite is run against: `server.py --port 0 --framing wireroom`."""
+"""The echo server that Autobahn's suite is run against: `server.py --port 0 --transport trio`."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import Literal
 
 from wireroom.core import App, Deflate, Limits, Session
-from wireroom.transports.asyncio import Server, serve
+from wireroom.transports.cli.running import TRANSPORTS, Listening, run_on
 
 
 def make_app(framing: Literal["wireroom", "wsproto"]) -> App:
@@ -27,14 +26,15 @@ def make_app(framing: Literal["wireroom", "wsproto"]) -> App:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--transport", choices=TRANSPORTS, default="asyncio")
     parser.add_argument("--framing", choices=("wireroom", "wsproto"), default="wireroom")
     arguments = parser.parse_args()
 
-    def ready(server: Server) -> None:
+    def ready(server: Listening) -> None:
         print(f"listening on 127.0.0.1:{server.addresses[0][1]}", flush=True)
 
     app = make_app(arguments.framing)
-    asyncio.run(serve(app, "127.0.0.1", arguments.port, on_ready=ready))
+    run_on(arguments.transport, app, on_ready=ready, host="127.0.0.1", port=arguments.port)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 RUNNER = runpy.run_path(str(Path(__file__).with_name("run.py")))
-judge: Callable[[Sequence[str], Mapping[str, Mapping[str, str]]], Any] = RUNNER["judge"]
+judge: Callable[..., Any] = RUNNER["judge"]
 
 
 def _result(behavior: str, close: str) -> dict[str, str]:
@@ -52,3 +52,11 @@ def test_all_else_is_a_fault_that_names_the_case(case: str, behavior: str, close
 
 def test_a_case_that_did_not_run_is_a_fault() -> None:
     assert judge(["1.1.1"], {}).faults == {"1.1.1": "did not run"}
+
+
+def test_what_the_host_decides_is_named_apart_but_has_to_run() -> None:
+    results = {"6.4.1": _result("NON-STRICT", "OK"), "6.4.2": _result("OK", "OK")}
+    verdict = judge(["6.4.1", "6.4.2", "6.4.3"], results, {"6.4.*": "it reads whole messages"})
+    assert verdict.passed == 1
+    assert verdict.hosts == {"6.4.1": "behavior NON-STRICT, close OK (it reads whole messages)"}
+    assert verdict.faults == {"6.4.3": "did not run"}
