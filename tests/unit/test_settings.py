@@ -34,6 +34,16 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = repr(Settings(jwt_secret="hush", database_url="postgresql://me:hush@host/db"))
+    shown = repr(
+        Settings(
+            jwt_secret="hush", database_url="postgresql://me:hush@host/db", console_token="hush"
+        )
+    )
     assert "hush" not in shown
     assert "ws_port=8301" in shown
+
+
+def test_a_log_format_is_one_of_two() -> None:
+    assert Settings.from_environment({"LOG_FORMAT": "json"}).log_format == "json"
+    with pytest.raises(ConfigurationError, match=r"^LOG_FORMAT: .*'xml'"):
+        Settings.from_environment({"LOG_FORMAT": "xml"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 
@@ -26,6 +26,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jwt_secret: str | None = None
     database_url: str | None = None
     redis_url: str | None = None
+    console_token: str | None = None
+    log_format: Literal["text", "json"] = "text"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -45,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         """Without secrets, so that it may be logged."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        for name in ("jwt_secret", "database_url", "redis_url"):
+        for name in ("jwt_secret", "database_url", "redis_url", "console_token"):
             if shown[name] is not None:
                 shown[name] = "***"
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
