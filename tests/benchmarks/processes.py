@@ -96,19 +96,30 @@ def open_idle(pid: int, port: int, arguments: Sequence[str]) -> Idle:
     return Idle(**_run_load(pid, port, arguments))
 
 
+def measure_scale(what: str, count: int) -> float:
+    """Run scale.py."""
+    command = [sys.executable, str(HERE / "scale.py"), what, str(count)]
+    return float(_output(command, 0))
+
+
 def _run_load(pid: int, port: int, arguments: Sequence[str]) -> Any:
     command = [sys.executable, str(HERE / "load.py"), *arguments]
     command += ["--port", str(port), "--server-pid", str(pid)]
-    with tempfile.TemporaryFile("w+") as log, _started(command, 1, log) as process:
+    return json.loads(_output(command, 1))
+
+
+def _output(command: Sequence[str], core: int) -> str:
+    """What a program prints."""
+    with tempfile.TemporaryFile("w+") as log, _started(command, core, log) as process:
         try:
             output, _ = process.communicate(timeout=LOAD_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise MeasurementError("the load generator did not end") from None
+            raise MeasurementError(f"{Path(command[1]).name} did not end") from None
         finally:
             process.kill()
         if process.returncode:
             raise MeasurementError(_last_line(log))
-    return json.loads(output)
+    return output
 
 
 def _started(command: Sequence[str], core: int, log: IO[str]) -> subprocess.Popen[str]:

@@ -15,6 +15,7 @@ import codec_rounds
 import core_rounds
 import idle_rounds
 import report
+import scale_rounds
 import socket_rounds
 from framing import ENGINES, Engine
 from processes import allow_many_files, cores
@@ -28,7 +29,7 @@ GOALS = (
     Goal("echo 1", "wireroom", "canned (unbuffered)", 0.7),
     Goal("fanout 8", "wireroom", "picows", 4.0),
 )
-SECTIONS = ("codec", "core", "echo", "fanout", "transports", "idle")
+SECTIONS = ("codec", "core", "echo", "fanout", "transports", "idle", "scale")
 IDLE_CONNECTIONS = 5000
 CODEC_SAMPLE_S = 0.05
 DURATION_S = 2.0
@@ -89,6 +90,8 @@ def measure(section: str, arguments: argparse.Namespace) -> list[Table]:
         )
     if section == "core":
         return core_rounds.measure(arguments.rounds, CODEC_SAMPLE_S * share, report.progress)
+    if section == "scale":
+        return scale_rounds.measure(arguments.rounds, report.progress)
     if section == "idle":
         servers = chosen(TRANSPORTS, arguments.peers)
         count = IDLE_CONNECTIONS // 5 if arguments.quick else IDLE_CONNECTIONS

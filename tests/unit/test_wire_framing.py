@@ -708,9 +708,9 @@ def test_frames_are_shared_exactly_where_they_are_equal(engine: str) -> None:
     fresh = framing(engine, deflate=NO_TAKEOVER).sharing_key
     narrow = framing(engine, deflate=DeflateParameters(True, True, 10, 15)).sharing_key
     assert plain is not None
-    assert plain == framing(engine).sharing_key
+    assert plain is framing(engine).sharing_key
     assert fresh is not None
-    assert fresh == framing(engine, deflate=DeflateParameters(True, False, 15, 9)).sharing_key
+    assert fresh is framing(engine, deflate=DeflateParameters(True, False, 15, 9)).sharing_key
     assert len({plain, fresh, narrow}) == 3
     assert framing(engine, deflate=TAKEOVER).sharing_key is None
     assert framing(engine, client=True).sharing_key is None

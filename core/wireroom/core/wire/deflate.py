@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from typing import Final, final
 
@@ -13,6 +14,7 @@ from .header_grammar import ExtensionOffer, ExtensionParameter
 EXTENSION_NAME: Final = "permessage-deflate"
 _TAIL: Final = b"\x00\x00\xff\xff"  # section 7.2.1: removed by the sender, added by the receiver
 _INFLATE_WINDOW_BITS: Final = -15  # raw; the largest window reads every smaller one
+_WINDOW_SLACK: Final = 262  # bytes of its window that zlib does not look back over (MIN_LOOKAHEAD)
 _SLICE: Final = 512  # bytes given to zlib at once after a stream's end, for it copies what is left
 
 
@@ -196,7 +198,7 @@ class Deflater:
         # zlib has no raw window of 8 bits. Without matches there is no distance to be too long,
         # so Huffman coding alone is valid in any window.
         self._strategy = zlib.Z_HUFFMAN_ONLY if window_bits == 8 else zlib.Z_DEFAULT_STRATEGY
-        self._window_bits = -max(9, window_bits)
+        self._window_bits = max(9, window_bits)
         self._level = settings.level
         self._memory_level = settings.memory_level
         self._keep = not no_context_takeover
@@ -206,13 +208,27 @@ class Deflater:
         """The payload of one compressed message."""
         compressor = self._compressor
         if compressor is None:
+            window_bits = self._window_bits
+            memory_level = self._memory_level
+            if not self._keep:
+                # No more than this message can use: of 256 KiB, most would be cleared for nothing.
+                size = len(payload)
+                window_bits = max(9, min(window_bits, (size + _WINDOW_SLACK).bit_length()))
+                memory_level = max(1, min(memory_level, size.bit_length() - 6))
             compressor = zlib.compressobj(
-                self._level, zlib.DEFLATED, self._window_bits, self._memory_level, self._strategy
+                self._level, zlib.DEFLATED, -window_bits, memory_level, self._strategy
             )
             if self._keep:
                 self._compressor = compressor
         data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
         return data[: -len(_TAIL)]  # of an empty message a byte is left (section 7.2.3.6)
+
+
+@functools.lru_cache(maxsize=256)
+def shared_deflater(window_bits: int, settings: Deflate) -> Deflater:
+    """The one for all connections with this setting and no context takeover, which leaves nothing
+    of a message behind: what it makes of a message is the same for all of them."""
+    return Deflater(window_bits=window_bits, no_context_takeover=True, settings=settings)
 
 
 @final

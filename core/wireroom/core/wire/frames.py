@@ -23,6 +23,7 @@ from .deflate import (
     Inflater,
     MessageTooBig,
     deflated_bytes_max,
+    shared_deflater,
 )
 from .framing import (
     CloseReceived,
@@ -205,9 +206,14 @@ class FrameCodec:
         ours = agreed.client_no_context_takeover if client else agreed.server_no_context_takeover
         bits = agreed.client_max_window_bits if client else agreed.server_max_window_bits
         self._inflater = Inflater(no_context_takeover=theirs)
-        self._deflater = Deflater(window_bits=bits, no_context_takeover=ours, settings=settings)
+        if ours:
+            self._deflater = shared_deflater(bits, settings)
+        else:
+            self._deflater = Deflater(
+                window_bits=bits, no_context_takeover=False, settings=settings
+            )
         self._threshold = settings.threshold_bytes
-        self.sharing_key = ("deflate", bits) if ours and not client else None
+        self.sharing_key = self._deflater if ours and not client else None
 
     # -- receiving ----------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from .deflate import (
     Inflater,
     MessageTooBig,
     deflated_bytes_max,
+    shared_deflater,
 )
 from .frames import (
     BINARY,
@@ -231,8 +232,11 @@ class WsprotoFraming:
             if client:
                 ours, theirs, bits = theirs, ours, deflate.client_max_window_bits
             inflater = Inflater(no_context_takeover=theirs)
-            deflater = Deflater(window_bits=bits, no_context_takeover=ours, settings=settings)
-            self.sharing_key = ("deflate", bits) if ours and not client else None
+            if ours:
+                deflater = shared_deflater(bits, settings)
+            else:
+                deflater = Deflater(window_bits=bits, no_context_takeover=False, settings=settings)
+            self.sharing_key = deflater if ours and not client else None
         self._client = client
         self._deflater = deflater
         self._random_bytes = random_bytes
