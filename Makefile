@@ -48,8 +48,8 @@ define install
 	@touch $@
 endef
 
-.venv/py%/installed-run: pyproject.toml constraints.txt
-	$(call install,$*,)
+.venv/py%/installed-chat: pyproject.toml constraints.txt
+	$(call install,$*,[chat])
 
 .venv/py%/installed-dev: pyproject.toml constraints.txt
 	$(call install,$*,[dev])
@@ -57,8 +57,12 @@ endef
 .venv/py%/installed-bench: pyproject.toml constraints.txt
 	$(call install,$*,[bench])
 
-run: $(VENV)/installed-run
-	@exec $(VENV)/bin/python docs/examples/chat/server.py
+# The secret of the tokens is kept, so that who was logged in stays so when the chat is restarted.
+run: $(VENV)/installed-chat
+	@mkdir -p .chat
+	@test -s .chat/jwt_secret || (umask 077 && \
+		$(VENV)/bin/python -c 'import secrets; print(secrets.token_urlsafe(48))' >.chat/jwt_secret)
+	@JWT_SECRET="$${JWT_SECRET:-$$(cat .chat/jwt_secret)}" exec $(VENV)/bin/python docs/examples/chat/server.py
 
 test: $(TESTS)
 

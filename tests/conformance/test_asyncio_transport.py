@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -285,9 +286,10 @@ def test_a_port_in_use_is_an_error_that_names_the_setting(run: RunLoop) -> None:
     run(main())
 
 
-def start_chat() -> tuple[subprocess.Popen[str], int]:
+def start_chat(folder: Path) -> tuple[subprocess.Popen[str], int]:
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "docs/examples/chat/server.py"), "--port", "0"],
+        env={**os.environ, "CHAT_FOLDER": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -298,14 +300,14 @@ def start_chat() -> tuple[subprocess.Popen[str], int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_in_order(number: signal.Signals) -> None:
+def test_a_signal_ends_the_server_in_order(number: signal.Signals, tmp_path: Path) -> None:
     async def main() -> None:
-        process, port = start_chat()
+        process, port = start_chat(tmp_path)
         async with connect(f"ws://127.0.0.1:{port}/echo", proxy=None) as ws:
             await ws.send("up")
             assert await ws.recv() == "up"
             process.send_signal(number)
-            assert (await end_of(ws))[0] == 1001
+            assert (await end_of(ws))[0] == 1012
         _, errors = await asyncio.to_thread(process.communicate, timeout=10)
         assert process.returncode == 0
         assert "Traceback" not in errors
@@ -313,8 +315,8 @@ def test_a_signal_ends_the_server_in_order(number: signal.Signals) -> None:
     asyncio.run(main())
 
 
-def test_a_second_signal_ends_it_now() -> None:
-    process, port = start_chat()
+def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
+    process, port = start_chat(tmp_path)
     with socket.create_connection(("127.0.0.1", port)) as silent:
         silent.sendall(UPGRADE % b"/echo")
         received = b""

@@ -1,63 +1,76 @@
-"""A chat in rooms, an echo and a health check, on one port.
+"""A chat service: accounts, rooms, history, moderation; see README.md.
 
     make run                                 from the repository
-    python docs/examples/chat/server.py      with wireroom installed
+    python docs/examples/chat/server.py      with wireroom[chat] installed
 
-Then open http://127.0.0.1:8301 in two tabs. `--host` and `--port`, or WS_HOST and WS_PORT in the
-environment, choose another address.
-
-A message is a Struct with a tag; its handler says by its annotation which one it takes. So a new
-type of message is one Struct and one handler.
+Then open http://127.0.0.1:8301 in two tabs. Settings come from the environment (`chat_settings`).
+`--transport` chooses what serves it; the application is the same on each.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
-from collections import defaultdict, deque
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
-import msgspec
-
+from accounts import Passwords
+from chat_settings import ChatSettings
+from logging_in import add_accounts, new_issuer, new_verifier
+from messages import add_messages
+from moderation import add_moderation
 from pages import add_pages
-from wireroom.core import App, Broadcast, Context, Request, Session, WebSocket
-from wireroom.transports.asyncio import Server, serve
-from wireroom.transports.settings import Settings
+from people import Operators, account_of
+from presence import add_presence
+from protocol import Request as ChatRequest
+from rate_limits import RateLimits
+from rooms import add_rooms
+from store import Store
+from wireroom.core import App, ConfigurationError, Request, WebSocket
+from wireroom.transports.tokens import (
+    BearerHeader,
+    Cookie,
+    SubprotocolEntry,
+    TokenGate,
+    TokenIssuer,
+    secret_or_random,
+)
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
-
-
-class ChatMessage(msgspec.Struct, tag_field="type", tag="chat_message"):
-    """What a person says, as it is received and as it is sent on."""
-
-    name: Name
-    text: Text
-
-
-class SystemNotification(msgspec.Struct, tag_field="type", tag="system_notification"):
-    """What the server says: who came or went, and how many are there."""
-
-    text: str
-    members: int
+FIRST_MESSAGE_S: Final = 10.0  # to authenticate in
+RESTARTING: Final = 1012  # what sessions are closed with (IANA's registry of close codes)
 
 
-class History:
-    """The last messages of each room; a service, which tests may override."""
+def make_app(settings: ChatSettings | None = None) -> App:
+    """The whole application; it knows no transport. None: settings from the environment.
 
-    def __init__(self) -> None:
-        self.rooms: dict[str, deque[ChatMessage]] = defaultdict(lambda: deque(maxlen=20))
-
-
-def make_app() -> App:
-    """The whole application; it knows no transport."""
+    Each hub that runs it has a `Store`, which is to be closed after it: `close_store(hub)`.
+    """
+    settings = settings or ChatSettings.from_environment()
+    secret = secret_or_random(settings.jwt_secret)
     app = App()
+    app.provide(Store, partial(_started_store, settings))
+    app.provide(Passwords, Passwords)
+    app.provide(TokenIssuer, lambda: new_issuer(secret, settings.chat_token_lifetime_s))
+    app.provide(Operators, lambda: Operators(settings.operators))
+    app.provide(RateLimits, lambda: RateLimits(settings))
     add_pages(app)
-
-    @app.http("/healthz")
-    def healthz(request: Request) -> dict[str, str]:
-        return {"status": "ok"}
+    add_health(app)
+    add_accounts(app)
+    chat = app.module("/chat", subprotocols=["chat"], messages=ChatRequest)
+    gate = TokenGate(
+        new_verifier(secret),
+        sources=(BearerHeader(), SubprotocolEntry(), Cookie()),
+        first_message_s=FIRST_MESSAGE_S,
+        refuse_by="close",
+        user_of=account_of,
+    )
+    gate.install(app, chat)
+    chat.middleware(RateLimits.of_users)
+    add_rooms(chat)
+    add_messages(chat)
+    add_moderation(app, chat)
+    add_presence(app, chat)
 
     @app.websocket("/echo")
     async def echo(ws: WebSocket) -> None:
@@ -65,47 +78,81 @@ def make_app() -> App:
         async for message in ws:
             await ws.send(message)
 
-    app.provide(History, History)
-    chat = app.module("/chat/{room}", messages=ChatMessage)
-
-    @chat.on_open
-    def joined(session: Session) -> None:
-        name = session.path_params["room"]
-        session.join(name)
-        for message in session.hub.service(History).rooms.get(name, ()):
-            session.send(message)
-        room = session.room(name)
-        room.broadcast(SystemNotification("somebody came in", members=len(room)))
-
-    @chat.on_close
-    def left(session: Session) -> None:
-        room = session.room(session.path_params["room"])
-        room.broadcast(SystemNotification("somebody left", members=len(room)))
-
-    @chat.handler
-    def say(ctx: Context, data: ChatMessage, history: History) -> Broadcast:
-        room = ctx.path_params["room"]
-        history.rooms[room].append(data)
-        return Broadcast(room, data, include_sender=True)
-
     return app
 
 
+def _started_store(settings: ChatSettings) -> Store:
+    """The store, with the rooms that are always there; if the database is away, it comes later."""
+    store = Store(settings.store_url)
+    if store.start():
+        for room in settings.rooms:
+            store.create_room(room).exception(timeout=10.0)  # there is one already, most often
+    return store
+
+
+def close_store(hub: Any) -> None:
+    """Write what waits, and end the store's threads."""
+    hub.service(Store).close()
+
+
+def add_health(app: App) -> None:
+    """/healthz and /readyz."""
+
+    @app.http("/healthz")
+    def healthz(request: Request) -> dict[str, str]:
+        return {"status": "ok"}
+
+
+def serve_asyncio(app: App, host: str, port: int, on_ready: Callable[[Any], object]) -> None:
+    from wireroom.transports.asyncio import run
+
+    run(app, host, port, on_ready=on_ready, close_code=RESTARTING)
+
+
+def serve_trio(app: App, host: str, port: int, on_ready: Callable[[Any], object]) -> None:
+    from wireroom.transports.trio import run
+
+    run(app, host, port, on_ready=on_ready, close_code=RESTARTING)
+
+
+def serve_blocking(app: App, host: str, port: int, on_ready: Callable[[Any], object]) -> None:
+    from wireroom.transports.blocking import serve
+
+    serve(app, host, port, on_ready=on_ready, close_code=RESTARTING)
+
+
+TRANSPORTS: Final = {
+    "asyncio": serve_asyncio,
+    "trio": serve_trio,
+    "blocking": serve_blocking,
+}
+
+
 def main() -> None:
-    settings = Settings.from_environment()
-    parser = argparse.ArgumentParser(description="A chat in rooms, by Wireroom.")
+    try:
+        settings = ChatSettings.from_environment()
+    except ConfigurationError as error:
+        raise SystemExit(f"error: {error}") from error
+    parser = argparse.ArgumentParser(description="A chat service, by Wireroom.")
     parser.add_argument("--host", default=settings.ws_host)
     parser.add_argument("--port", type=int, default=settings.ws_port)
+    parser.add_argument("--transport", choices=TRANSPORTS, default="asyncio")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    servers: list[Any] = []
 
-    def ready(server: Server) -> None:
+    def ready(server: Any) -> None:
+        servers.append(server)
         host, port = server.addresses[0][:2]
         print(f"Wireroom serves a chat on http://{host}:{port}  (Ctrl+C ends it)", flush=True)
         print(f"  ws://{host}:{port}/echo     any WebSocket client")
         print(f"  http://{host}:{port}/healthz", flush=True)
 
-    asyncio.run(serve(make_app(), arguments.host, arguments.port, on_ready=ready))
+    try:
+        TRANSPORTS[arguments.transport](make_app(settings), arguments.host, arguments.port, ready)
+    finally:
+        for server in servers:
+            close_store(server.hub)
 
 
 if __name__ == "__main__":

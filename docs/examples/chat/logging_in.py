@@ -1,0 +1,58 @@
+"""ws /accounts: registering and logging in, for a token."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from accounts import Accounts, Passwords
+from protocol import LoggedIn, LogIn, Register
+from rate_limits import RateLimits
+from records import Account
+from refusals import refusing
+from store import Store
+from wireroom.core import App, Context, blocking
+from wireroom.transports.tokens import TokenIssuer, TokenVerifier
+
+AUDIENCE: Final = "wireroom-chat"  # of the tokens, which we issue ourselves
+
+
+def new_issuer(secret: str, lifetime_s: float) -> TokenIssuer:
+    """What makes the chat's tokens."""
+    return TokenIssuer(secret=secret, issuer=AUDIENCE, audience=AUDIENCE, lifetime_s=lifetime_s)
+
+
+def new_verifier(secret: str) -> TokenVerifier:
+    """What believes them."""
+    return TokenVerifier(secret=secret, issuer=AUDIENCE, audience=AUDIENCE)
+
+
+def issue(issuer: TokenIssuer, account: Account) -> LoggedIn:
+    """A token for an account, from now on."""
+    now = time.time()
+    token = issuer.issue(str(account.id), now=now, claims={"name": account.name})
+    return LoggedIn(token, now + issuer.lifetime_s, account)
+
+
+@blocking
+@refusing
+def register(
+    ctx: Context, data: Register, store: Store, passwords: Passwords, issuer: TokenIssuer
+) -> LoggedIn:
+    return issue(issuer, Accounts(store, passwords).register(data.name, data.password))
+
+
+@blocking
+@refusing
+def log_in(
+    ctx: Context, data: LogIn, store: Store, passwords: Passwords, issuer: TokenIssuer
+) -> LoggedIn:
+    return issue(issuer, Accounts(store, passwords).log_in(data.name, data.password))
+
+
+def add_accounts(app: App) -> None:
+    """Serve them, to each address so often."""
+    module = app.module("/accounts", messages=Register | LogIn)
+    module.middleware(RateLimits.of_addresses)
+    module.handler(register)
+    module.handler(log_in)

@@ -1,0 +1,35 @@
+"""Who somebody is: from a token to an account, and who may moderate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import final
+
+from records import Account, Room, name_key
+from wireroom.core import Room as Members
+from wireroom.transports.tokens import Claims
+
+
+def account_of(claims: Claims) -> Account:
+    """The account that a token of ours is about: a session's user."""
+    return Account(int(claims.subject), str(claims.all["name"]))
+
+
+def accounts_in(members: Members) -> list[Account]:
+    """Who is connected in a room: each once, however many sessions they have."""
+    return list({session.user_id: session.user for session in members}.values())
+
+
+@final
+class Operators:
+    """Who may moderate every room, by name; others may moderate those they made."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._keys = frozenset(map(name_key, names))
+
+    def __contains__(self, account: object) -> bool:
+        return isinstance(account, Account) and name_key(account.name) in self._keys
+
+    def may_moderate(self, account: Account, room: Room) -> bool:
+        """Whether somebody may moderate a room."""
+        return room.created_by == account.id or account in self

@@ -1,0 +1,98 @@
+"""Rooms: listing, making, joining and leaving them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import memberships
+from moderation import begin_record
+from people import Operators, accounts_in
+from protocol import CreateRoom, JoinedRoom, JoinRoom, LeaveRoom, ListRooms, RoomEntry, RoomList
+from records import PAGE_MAX, BannedError, InvalidError, NotAllowedError, NotFoundError, Standing
+from refusals import refusing
+from store import Store
+from wireroom.core import Context, LocalProtocolError, Module
+
+
+@refusing
+async def list_rooms(ctx: Context, data: ListRooms, store: Store) -> RoomList:
+    find = partial(memberships.rooms_of, account_id=ctx.user.id, after=data.after, limit=PAGE_MAX)
+    found, more = await store.read(find)
+    return RoomList(
+        [
+            RoomEntry(
+                each.name,
+                each.last_offset,
+                each.unread,
+                len(accounts_in(ctx.room(each.name))),
+                each.is_joined,
+                each.direct,
+            )
+            for each in found
+        ],
+        more,
+    )
+
+
+@refusing
+async def create_room(ctx: Context, data: CreateRoom, store: Store) -> RoomEntry:
+    name = data.room.strip()
+    if name.startswith("@") or not name.isprintable():
+        raise InvalidError("room: does not begin with @, and has only characters that can be seen")
+    room = await store.create_room(name, ctx.user)
+    return RoomEntry(room.name, room.last_offset, 0, 0, is_joined=False)
+
+
+@refusing
+async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Operators) -> JoinedRoom:
+    account = ctx.user
+    look = partial(memberships.standing, name=data.room, account_id=account.id)
+    if memberships.direct_ids(data.room) is not None:
+        raise NotAllowedError("direct messages come without joining")
+    await begin_record(ctx.hub, store)
+    before = _allowed(await store.read(look))
+    if before.read_offset is None:
+        await store.write(
+            partial(memberships.join, room=before.room, account_id=account.id, now=store.now)
+        )
+    try:
+        ctx.session.join(data.room)
+    except LocalProtocolError as error:
+        raise NotAllowedError("the room is full, or you are in too many") from error
+    # Only now is the newest offset known that might be missed, and whether a ban came meanwhile.
+    try:
+        after = _allowed(await store.read(look))
+    except NotAllowedError:
+        ctx.session.leave(data.room)
+        raise
+    return JoinedRoom(
+        data.room,
+        recovered=False,
+        position=None,
+        members=accounts_in(ctx.room(data.room)),
+        last_offset=after.room.last_offset,
+        read_offset=after.room.last_offset if after.read_offset is None else after.read_offset,
+        may_moderate=operators.may_moderate(account, after.room),
+        slow_mode_s=after.room.slow_mode_s,
+    )
+
+
+def _allowed(standing: Standing) -> Standing:
+    if standing.is_banned:
+        raise BannedError("you are banned from this room")
+    return standing
+
+
+@refusing
+async def leave_room(ctx: Context, data: LeaveRoom, store: Store) -> None:
+    if not ctx.session.leave(data.room):
+        raise NotFoundError("you are not in this room")
+    room = ctx.room(data.room)
+    if not any(session in room for session in ctx.hub.user(ctx.user.id).sessions):
+        await store.write(partial(memberships.leave, name=data.room, account_id=ctx.user.id))
+
+
+def add_rooms(module: Module) -> None:
+    """Their handlers."""
+    for handler in (list_rooms, create_room, join_room, leave_room):
+        module.handler(handler)
