@@ -89,7 +89,7 @@ class Framing(Protocol):
 
     @property
     def sharing_key(self) -> object:
-        """One key, the same object, means equal frames for equal messages; None means never share."""
+        """One object for all whose frames of equal messages are equal; None means never share."""
 
     def receive(self, data: bytes) -> list[FrameEvent]:
         """Take what the peer sent; return what it completes, in order. Never raises for it.
