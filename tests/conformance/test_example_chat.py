@@ -282,6 +282,22 @@ def test_the_same_everywhere(transport: str, new_chat: Callable[..., Chat]) -> N
     ann.ask("unban", room="garden", name="Bob")
     bob.ask("join_room", room="garden")
 
+    # Who comes back is sent what was missed, and then what is said.
+    position = bob.ask("join_room", room="lobby")["position"]
+    ann.ask("join_room", room="lobby")
+    bob.leave()
+    for number in range(3):
+        ann.ask("chat_message", room="lobby", text=f"where is Bob? {number}")
+    bob = chat.enter("Bob")
+    back = bob.ask("join_room", room="lobby", position=position)
+    assert (back["recovered"], back["last_offset"]) == (True, 3)
+    ann.ask("chat_message", room="lobby", text="there he is")
+    assert [bob.hear("chat_message")["offset"] for _ in range(4)] == [1, 2, 3, 4]
+    assert not [each for each in bob.events if each["type"] == "chat_message"]
+    stranger = {"offset": 1, "epoch": "another"}
+    assert not eve.ask("join_room", room="lobby", position=stranger)["recovered"]
+    bob.ask("join_room", room="garden")
+
     # Who leaves is no member, and is missed.
     bob.ask("leave_room", room="garden")
     assert refusal(bob, "leave_room", room="garden") == "not_found"

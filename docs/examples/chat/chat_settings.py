@@ -15,6 +15,8 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
     chat_folder: str = ".chat"  # of the database file, unless DATABASE_URL says another
     chat_operators: str = ""  # names, separated by commas, who may moderate every room
     chat_rooms: str = "lobby"  # names, separated by commas, of rooms that are always there
+    chat_history_messages: int = 500  # of each room, for who comes back, beside the database
+    chat_history_s: float = 600.0
     chat_token_lifetime_s: float = 12 * 3600.0
     chat_messages_per_s: float = 2.0  # of a user's messages
     chat_messages_burst: float = 10.0

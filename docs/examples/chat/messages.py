@@ -128,7 +128,8 @@ async def mark_read(ctx: Context, data: MarkRead, store: Store) -> ReadMark:
 @refusing
 def set_typing(ctx: Context, data: SetTyping) -> Broadcast:
     _check_in_room(ctx, data.room)
-    return Broadcast(data.room, Typing(data.room, ctx.user.name, data.is_typing))
+    typing = Typing(data.room, ctx.user.name, data.is_typing)
+    return Broadcast(data.room, typing, in_history=False)
 
 
 def _check_in_room(ctx: Context, room: str) -> None:

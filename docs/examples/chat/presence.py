@@ -36,7 +36,7 @@ class PresenceChanges:
             if changes:
                 joined = [account for account, is_in in changes.items() if is_in]
                 left = [account for account, is_in in changes.items() if not is_in]
-                room.broadcast(Presence(room.name, joined, left))
+                room.broadcast(Presence(room.name, joined, left), in_history=False)
 
 
 def joined(session: Session, room: Room) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from records import Account, StoredMessage
+from wireroom.core import Position
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
 SlowModeSeconds = Annotated[float, msgspec.Meta(ge=0, le=86400)]
@@ -57,10 +58,11 @@ class CreateRoom(msgspec.Struct, tag_field="type", tag="create_room"):
 
 
 class JoinRoom(msgspec.Struct, tag_field="type", tag="join_room"):
-    """Hear what is said in a room; answered with `JoinedRoom`."""
+    """Hear what is said in a room, and first what was since a position; answered with
+    `JoinedRoom`."""
 
     room: str
-    position: Any = None
+    position: Position | None = None
 
 
 class LeaveRoom(msgspec.Struct, tag_field="type", tag="leave_room"):
@@ -214,7 +216,7 @@ class JoinedRoom(msgspec.Struct, frozen=True):
 
     room: str
     recovered: bool
-    position: Any
+    position: Position
     members: list[Account]
     last_offset: int
     read_offset: int

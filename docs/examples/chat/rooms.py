@@ -56,7 +56,7 @@ async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Opera
             partial(memberships.join, room=before.room, account_id=account.id, now=store.now)
         )
     try:
-        ctx.session.join(data.room)
+        recovery = await ctx.session.recover(data.room, data.position)
     except LocalProtocolError as error:
         raise NotAllowedError("the room is full, or you are in too many") from error
     # Only now is the newest offset known that might be missed, and whether a ban came meanwhile.
@@ -67,8 +67,8 @@ async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Opera
         raise
     return JoinedRoom(
         data.room,
-        recovered=False,
-        position=None,
+        recovered=recovery.recovered,
+        position=recovery.position,
         members=accounts_in(ctx.room(data.room)),
         last_offset=after.room.last_offset,
         read_offset=after.room.last_offset if after.read_offset is None else after.read_offset,

@@ -10,9 +10,7 @@ Then open http://127.0.0.1:8301 in two tabs. Settings come from the environment 
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from accounts import Passwords
@@ -27,7 +25,8 @@ from protocol import Request as ChatRequest
 from rate_limits import RateLimits
 from rooms import add_rooms
 from store import Store
-from wireroom.core import App, ConfigurationError, Request, WebSocket
+from wireroom import operations
+from wireroom.core import App, ConfigurationError, History, WebSocket
 from wireroom.transports.tokens import (
     BearerHeader,
     Cookie,
@@ -49,15 +48,30 @@ def make_app(settings: ChatSettings | None = None) -> App:
     settings = settings or ChatSettings.from_environment()
     secret = secret_or_random(settings.jwt_secret)
     app = App()
-    app.provide(Store, partial(_started_store, settings))
+    stores: list[Store] = []
+
+    def new_store() -> Store:
+        stores.append(_started_store(settings))
+        return stores[-1]
+
+    app.provide(Store, new_store)
     app.provide(Passwords, Passwords)
     app.provide(TokenIssuer, lambda: new_issuer(secret, settings.chat_token_lifetime_s))
     app.provide(Operators, lambda: Operators(settings.operators))
     app.provide(RateLimits, lambda: RateLimits(settings))
     add_pages(app)
-    add_health(app)
+    operations.install(
+        app,
+        required_checks={"store": lambda: _problem(stores)},
+        console_token=settings.console_token,
+    )
     add_accounts(app)
-    chat = app.module("/chat", subprotocols=["chat"], messages=ChatRequest)
+    chat = app.module(
+        "/chat",
+        subprotocols=["chat"],
+        messages=ChatRequest,
+        history=History(settings.chat_history_messages, settings.chat_history_s),
+    )
     gate = TokenGate(
         new_verifier(secret),
         sources=(BearerHeader(), SubprotocolEntry(), Cookie()),
@@ -95,12 +109,11 @@ def close_store(hub: Any) -> None:
     hub.service(Store).close()
 
 
-def add_health(app: App) -> None:
-    """/healthz and /readyz."""
-
-    @app.http("/healthz")
-    def healthz(request: Request) -> dict[str, str]:
-        return {"status": "ok"}
+def _problem(stores: list[Store]) -> str | None:
+    """What is wrong with them."""
+    if all(store.is_available for store in stores):
+        return None
+    return "the database cannot be reached"
 
 
 def serve_asyncio(app: App, host: str, port: int, on_ready: Callable[[Any], object]) -> None:
@@ -138,7 +151,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=settings.ws_port)
     parser.add_argument("--transport", choices=TRANSPORTS, default="asyncio")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    operations.logs.configure("info", settings.log_format)
     servers: list[Any] = []
 
     def ready(server: Any) -> None:
