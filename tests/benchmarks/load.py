@@ -11,6 +11,9 @@ Echo: each connection has `--in-flight` messages under way and sends a new one f
 Fan-out: the first connection broadcasts `--in-flight` messages at once, and the next as many
 when every client has received all of them.
 Idle: `--connections` are opened, `--in-flight` at a time, and stay (see `Idle`).
+
+`--message` and `--reply` are other texts than the 64 bytes that come back; with `--deflate` the
+server has to compress its replies. `--idle` connections more are open meanwhile and do nothing.
 """
 
 from __future__ import annotations
@@ -25,15 +28,17 @@ import select
 import selectors
 import socket
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-TEXT = b"0123456789abcdef" * 4
+TEXT = "0123456789abcdef" * 4
 MASKING_KEY = b"\x37\xfa\x21\x3d"
 HANDSHAKE_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 10.0
 JOIN_DELAY_S = 0.2
 QUIET_S = 0.05
+IDLE_AT_ONCE = 50
 
 Poll = Callable[[float], list[tuple[int, int]]]
 """Waits at most so many seconds; the file descriptors that can be read."""
@@ -50,9 +55,46 @@ def server_frame(opcode: int, payload: bytes) -> bytes:
     return bytes((0x80 | opcode, len(payload))) + payload
 
 
-REQUEST = client_frame(0x1, TEXT)
-REPLY = server_frame(0x1, TEXT)
 CLOSE = client_frame(0x8, (1000).to_bytes(2, "big"))
+DEFLATE = (
+    "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
+    "client_no_context_takeover\r\n"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exchange:
+    """What every client asks, and what it has to get."""
+
+    path: str
+    text: str
+    reply_text: str
+    deflate: bool
+
+    @property
+    def request(self) -> bytes:
+        """The frame to send; never compressed (RFC 7692 section 6)."""
+        return client_frame(0x1, self.text.encode())
+
+    def learn_reply(self, port: int) -> bytes:
+        """The frame that comes back: our own idea of it, or, compressed, the server's."""
+        if not self.deflate:
+            return server_frame(0x1, self.reply_text.encode())
+        client = handshake(port, self)
+        client.settimeout(STALL_TIMEOUT_S)
+        time.sleep(JOIN_DELAY_S)
+        client.sendall(self.request)
+        frame = client.recv(2)
+        while len(frame) < 2 + frame[1] and (received := client.recv(2 + frame[1] - len(frame))):
+            frame += received
+        client.sendall(CLOSE)
+        while client.recv(4096):  # until it is no more in the room
+            pass
+        client.close()
+        inflated = zlib.decompressobj(-15).decompress(frame[2:] + b"\x00\x00\xff\xff")
+        if frame[0] != 0xC1 or frame[1] > 125 or inflated != self.reply_text.encode():
+            raise RuntimeError(f"not a short compressed reply: {frame!r}")
+        return frame
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,8 +121,10 @@ class Idle:
 class Clients:
     """Some WebSocket connections after their handshakes, and one buffer for all they read."""
 
-    def __init__(self, port: int, path: str, count: int) -> None:
-        self.sockets = [handshake(port, path) for _ in range(count)]
+    def __init__(self, port: int, exchange: Exchange, count: int) -> None:
+        self.request = exchange.request
+        self.reply = exchange.learn_reply(port)
+        self.sockets = [handshake(port, exchange) for _ in range(count)]
         self.poll = readable(self.sockets)
         self.buffer = memoryview(bytearray(65536))
 
@@ -93,11 +137,12 @@ class Clients:
         """Wait for one reply and compare it with what it has to be."""
         client.settimeout(STALL_TIMEOUT_S)
         data = b""
-        while len(data) < len(REPLY) and (received := client.recv(len(REPLY) - len(data))):
+        reply = self.reply
+        while len(data) < len(reply) and (received := client.recv(len(reply) - len(data))):
             data += received
         client.setblocking(False)
-        if data != REPLY:
-            raise RuntimeError(f"expected {REPLY!r}, got {data!r}")
+        if data != reply:
+            raise RuntimeError(f"expected {reply!r}, got {data!r}")
 
     def check_quiet(self) -> None:
         """Nothing more may come."""
@@ -118,13 +163,13 @@ class Echo:
         self.clients = clients
         self.in_flight = in_flight
         # bursts[n]: n requests in one piece.
-        self.bursts = [REQUEST * count for count in range(in_flight + 1)]
+        self.bursts = [clients.request * count for count in range(in_flight + 1)]
         self.calls = {s.fileno(): (s.recv_into, s.send) for s in clients.sockets}
         self.partial_bytes = dict.fromkeys(self.calls, 0)
 
     def check(self) -> None:
         for client in self.clients.sockets:
-            self.clients.send_one(client, REQUEST)
+            self.clients.send_one(client, self.clients.request)
             self.clients.check_reply(client)
 
     def start(self) -> None:
@@ -134,7 +179,7 @@ class Echo:
     def run(self, seconds: float) -> int:
         """Send a message for every reply, for a time; the number of replies."""
         poll, calls, buffer, now = self.clients.poll, self.calls, self.clients.buffer, clock
-        reply_bytes, request = len(REPLY), REQUEST
+        reply_bytes, request = len(self.clients.reply), self.clients.request
         deliveries = 0
         end = now() + seconds
         while now() < end:
@@ -153,12 +198,14 @@ class Echo:
         """How many replies so many bytes more have completed."""
         if not size:
             raise RuntimeError("the server closed a connection")
-        replies, self.partial_bytes[fd] = divmod(self.partial_bytes[fd] + size, len(REPLY))
+        replies, self.partial_bytes[fd] = divmod(
+            self.partial_bytes[fd] + size, len(self.clients.reply)
+        )
         return replies
 
     def finish(self) -> None:
         """Take the replies that are still in flight."""
-        bytes_due = len(self.clients.sockets) * self.in_flight * len(REPLY)
+        bytes_due = len(self.clients.sockets) * self.in_flight * len(self.clients.reply)
         bytes_due -= sum(self.partial_bytes.values())
         while bytes_due > 0:
             for fd, _ in poll_or_stall(self.clients.poll):
@@ -170,7 +217,7 @@ class FanOut:
 
     def __init__(self, clients: Clients, in_flight: int) -> None:
         self.clients = clients
-        self.burst = REQUEST * in_flight
+        self.burst = clients.request * in_flight
         self.deliveries_due = in_flight * len(clients.sockets)
         self.recv_into = {s.fileno(): s.recv_into for s in clients.sockets}
         for client in clients.sockets:
@@ -179,7 +226,7 @@ class FanOut:
     def check(self) -> None:
         # A server may add a client to the room a little after its 101.
         time.sleep(JOIN_DELAY_S)
-        self.clients.send_one(self.clients.sockets[0], REQUEST)
+        self.clients.send_one(self.clients.sockets[0], self.clients.request)
         for client in self.clients.sockets:
             self.clients.check_reply(client)
 
@@ -192,7 +239,7 @@ class FanOut:
         end = clock() + seconds
         while clock() < end:
             self.clients.send_one(self.clients.sockets[0], self.burst)
-            self.receive(self.deliveries_due * len(REPLY))
+            self.receive(self.deliveries_due * len(self.clients.reply))
             deliveries += self.deliveries_due
         return deliveries
 
@@ -210,31 +257,34 @@ class FanOut:
 clock = time.perf_counter
 
 
-def handshake(port: int, path: str) -> socket.socket:
+def handshake(port: int, exchange: Exchange) -> socket.socket:
     """A connected non-blocking socket on which the server has answered 101."""
-    return finish_handshake(begin_handshake(port, path), path)
+    return finish_handshake(begin_handshake(port, exchange), exchange)
 
 
-def begin_handshake(port: int, path: str) -> socket.socket:
+def begin_handshake(port: int, exchange: Exchange) -> socket.socket:
     """A connected socket on which a request was sent."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=HANDSHAKE_TIMEOUT_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(b"wireroom's bench").decode()
+    extensions = DEFLATE if exchange.deflate else ""
     connection.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
-        f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+        f"GET {exchange.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n{extensions}"
         f"Sec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     return connection
 
 
-def finish_handshake(connection: socket.socket, path: str) -> socket.socket:
+def finish_handshake(connection: socket.socket, exchange: Exchange) -> socket.socket:
     """Check that the server has answered 101."""
     head = b""
     while not head.endswith(b"\r\n\r\n") and (data := connection.recv(4096)):
         head += data
     if not head.startswith(b"HTTP/1.1 101 "):
-        raise RuntimeError(f"no upgrade at {path}: {head[:200]!r}")
+        raise RuntimeError(f"no upgrade at {exchange.path}: {head[:200]!r}")
+    if exchange.deflate is not (b"permessage-deflate" in head):
+        raise RuntimeError(f"compression is not as asked: {head!r}")
     connection.setblocking(False)
     return connection
 
@@ -290,12 +340,12 @@ def measure(shape: Echo | FanOut, warm_up_s: float, seconds: float, server_pid: 
     return load
 
 
-def measure_idle(port: int, path: str, count: int, at_once: int, server_pid: int) -> Idle:
+def measure_idle(port: int, exchange: Exchange, count: int, at_once: int, server_pid: int) -> Idle:
     """Open connections, and see what they cost; a first few are for what is made only once."""
-    clients = open_idle(port, path, at_once, at_once)
+    clients = open_idle(port, exchange, at_once, at_once)
     before = resident_bytes(server_pid)
     start = clock()
-    clients += open_idle(port, path, count, at_once)
+    clients += open_idle(port, exchange, count, at_once)
     elapsed = clock() - start
     time.sleep(JOIN_DELAY_S)
     after = resident_bytes(server_pid)
@@ -305,12 +355,12 @@ def measure_idle(port: int, path: str, count: int, at_once: int, server_pid: int
     return Idle(connects_per_s=count / elapsed, bytes_each=each)
 
 
-def open_idle(port: int, path: str, count: int, at_once: int) -> list[socket.socket]:
+def open_idle(port: int, exchange: Exchange, count: int, at_once: int) -> list[socket.socket]:
     """So many connections, some of them in their handshake at once."""
     clients: list[socket.socket] = []
     while len(clients) < count:
-        begun = [begin_handshake(port, path) for _ in range(min(at_once, count - len(clients)))]
-        clients += [finish_handshake(each, path) for each in begun]
+        begun = [begin_handshake(port, exchange) for _ in range(min(at_once, count - len(clients)))]
+        clients += [finish_handshake(each, exchange) for each in begun]
     return clients
 
 
@@ -348,23 +398,27 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=0.5, help="seconds")
     parser.add_argument("--duration", type=float, default=2.0, help="seconds")
     parser.add_argument("--server-pid", type=int, required=True)
+    parser.add_argument("--message", default=TEXT, help="a text of less than 126 bytes")
+    parser.add_argument("--reply", help="the text of its reply, if another")
+    parser.add_argument("--deflate", action="store_true")
+    parser.add_argument("--idle", type=int, default=0, help="connections that do nothing")
     arguments = parser.parse_args()
     gc.disable()
+    port, server_pid = arguments.port, arguments.server_pid
+    reply = arguments.message if arguments.reply is None else arguments.reply
+    exchange = Exchange(arguments.path, arguments.message, reply, arguments.deflate)
     if arguments.shape == "idle":
-        idle = measure_idle(
-            arguments.port,
-            arguments.path,
-            arguments.connections,
-            arguments.in_flight,
-            arguments.server_pid,
-        )
+        idle = measure_idle(port, exchange, arguments.connections, arguments.in_flight, server_pid)
         print(json.dumps(dataclasses.asdict(idle)))
         return
-    clients = Clients(arguments.port, arguments.path, arguments.connections)
+    doing_nothing = open_idle(port, exchange, arguments.idle, IDLE_AT_ONCE)
+    clients = Clients(port, exchange, arguments.connections)
     shape = Echo if arguments.shape == "echo" else FanOut
     driver = shape(clients, arguments.in_flight)
-    load = measure(driver, arguments.warm_up, arguments.duration, arguments.server_pid)
+    load = measure(driver, arguments.warm_up, arguments.duration, server_pid)
     clients.close()
+    for each in doing_nothing:
+        each.close()
     print(json.dumps(dataclasses.asdict(load)))
 
 

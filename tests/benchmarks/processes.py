@@ -74,9 +74,10 @@ def missing_module(names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def server(program: str, loop: str) -> Iterator[tuple[int, int]]:
+def server(program: str, loop: str, options: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
     """A peer that listens: its process id and its port."""
     command = [sys.executable, str(HERE / "peers" / program), "--port", "0", "--loop", loop]
+    command += options
     with tempfile.TemporaryFile("w+") as log, _started(command, 0, log) as process:
         try:
             yield process.pid, _port(process)

@@ -29,7 +29,7 @@ GOALS = (
     Goal("echo 1", "wireroom", "canned (unbuffered)", 0.7),
     Goal("fanout 8", "wireroom", "picows", 4.0),
 )
-SECTIONS = ("codec", "core", "echo", "fanout", "transports", "idle", "scale")
+SECTIONS = ("codec", "core", "echo", "commands", "fanout", "crowd", "transports", "idle", "scale")
 IDLE_CONNECTIONS = 5000
 CODEC_SAMPLE_S = 0.05
 DURATION_S = 2.0
@@ -111,7 +111,9 @@ def measure(section: str, arguments: argparse.Namespace) -> list[Table]:
     )
     shapes = {
         "echo": socket_rounds.ECHO,
+        "commands": socket_rounds.COMMANDS,
         "fanout": socket_rounds.FAN_OUT,
+        "crowd": socket_rounds.CROWD,
         "transports": socket_rounds.ON_TRANSPORTS,
     }[section]
     return socket_rounds.measure(shapes, servers, settings, report.progress)

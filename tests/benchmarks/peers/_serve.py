@@ -2,8 +2,8 @@
 
 A peer is a program, `python peers/NAME_peer.py --port 0 [--loop asyncio|uvloop]`. It prints
 `listening on 127.0.0.1:PORT` as its first line, serves `/echo` (every message goes back) and
-`/room` (every message goes to all clients of the room, the sender included) without
-compression and without pings, and ends on SIGTERM.
+`/room` (every message goes to all clients of the room, the sender included) without pings, and
+without compression unless it is told `--deflate`, and ends on SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ Listen = Callable[[int], AbstractAsyncContextManager[int]]
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line of every peer; one that runs no asyncio takes no notice of `loop`."""
+    """The command line of every peer; one that runs no asyncio takes no notice of `loop`, and
+    one that takes no part with compression none of `deflate`."""
     parser = argparse.ArgumentParser(description="One contestant of the Wireroom benchmark.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    parser.add_argument("--deflate", action="store_true", help="negotiate compression")
     return parser.parse_args()
 
 

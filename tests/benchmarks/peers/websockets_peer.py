@@ -10,8 +10,11 @@ from websockets.asyncio.server import (  # type: ignore[import-not-found, unused
     broadcast,
     serve,
 )
+from websockets.extensions.permessage_deflate import (  # type: ignore[import-not-found, unused-ignore]
+    ServerPerMessageDeflateFactory,
+)
 
-from _serve import HOST, main
+from _serve import HOST, main, parse_arguments
 
 members: set[ServerConnection] = set()
 
@@ -38,7 +41,11 @@ async def route(connection: ServerConnection) -> None:
 
 @asynccontextmanager
 async def listen(port: int) -> AsyncIterator[int]:
-    async with serve(route, HOST, port, compression=None, ping_interval=None) as server:
+    # As the load generator asks for it; it does not keep what was compressed before.
+    extensions = [ServerPerMessageDeflateFactory()] if parse_arguments().deflate else None
+    async with serve(
+        route, HOST, port, compression=None, extensions=extensions, ping_interval=None
+    ) as server:
         yield next(iter(server.sockets)).getsockname()[1]
 
 
