@@ -33,6 +33,7 @@ from wireroom.core import (
     current_session,
 )
 from wireroom.core.sessions.session import SessionHub
+from wireroom.transports.log_fields import session_fields
 
 from .feed import (
     CLOSES_MAX,
@@ -53,7 +54,6 @@ from .feed import (
 )
 from .health import Health
 from .latency import BOUNDS_S, Latency
-from .logs import session_fields
 from .scan import Scan
 
 logger: Final = logging.getLogger("wireroom.console")

@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Final, Literal, TypeAlias, final
 
-from wireroom.core import ConfigurationError, Session, current_session
+from wireroom.core import ConfigurationError, current_session
+from wireroom.transports.log_fields import session_fields
 
 LogFormat: TypeAlias = Literal["text", "json"]
 
@@ -80,14 +81,6 @@ def configure(
     else:
         handler.setFormatter(logging.Formatter(TEXT_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-def session_fields(session: Session) -> dict[str, Any]:
-    """What says which session it is: `fd`, `path`, and `user` if it is known."""
-    fields: dict[str, Any] = {"fd": session.fd, "path": session.path}
-    if session.user_id is not None:
-        fields["user"] = session.user_id
-    return fields
 
 
 def _session_fields() -> dict[str, Any]:

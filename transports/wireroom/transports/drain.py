@@ -35,6 +35,8 @@ from wireroom.core import (
 )
 from wireroom.core.turn import Enter
 
+from .log_fields import session_fields
+
 
 class Connection(Protocol):
     """A socket, or what stands for one, as the drain uses it."""
@@ -175,20 +177,57 @@ class Drain(ABC, Generic[C]):
                 if output.invocation in self.handlers:
                     self.cancel_handler(output.invocation)
             case HandlerFailed():
-                self.logger.error(
-                    "handler %s failed (fd %d)", output.handler, output.fd, exc_info=output.error
-                )
-            case SessionOpened():
-                self.logger.debug("fd %d opened %s", output.fd, output.path)
-            case SessionClosed():
-                self.logger.debug("fd %d closed: %d %s", output.fd, output.code, output.reason)
-            case RequestAnswered():
-                self.logger.debug(
-                    "fd %d %s %s: %d", output.fd, output.method, output.target, output.status
-                )
+                self._report_failure(output)
+            case SessionOpened() | SessionClosed() | RequestAnswered():
+                if self.logger.isEnabledFor(logging.DEBUG):
+                    self._log_fact(output)
             case Disconnect() | ShutdownWrite() | PauseReading() | ResumeReading():
                 if (connection := self.connections.get(output.fd)) is not None:
                     self._carry_out_on(connection, output)
+
+    def _report_failure(self, failed: HandlerFailed) -> None:
+        session = self.hub.session(failed.fd)
+        fields = {"fd": failed.fd} if session is None else session_fields(session)
+        self.logger.error(
+            "handler %s failed (fd %d)",
+            failed.handler,
+            failed.fd,
+            exc_info=failed.error,
+            extra={"event": "handler_failed", "handler": failed.handler, **fields},
+        )
+
+    def _log_fact(self, fact: SessionOpened | SessionClosed | RequestAnswered) -> None:
+        """For people, and with fields for programs."""
+        match fact:
+            case SessionOpened():
+                fields = {"event": "session_opened", **session_fields(fact.session)}
+                self.logger.debug("fd %d opened %s", fact.fd, fact.path, extra=fields)
+            case SessionClosed():
+                fields = {
+                    "event": "session_closed",
+                    "code": fact.code,
+                    "reason": fact.reason,
+                    **session_fields(fact.session),
+                }
+                self.logger.debug(
+                    "fd %d closed: %d %s", fact.fd, fact.code, fact.reason, extra=fields
+                )
+            case RequestAnswered():
+                fields = {
+                    "event": "request_answered",
+                    "fd": fact.fd,
+                    "method": fact.method,
+                    "target": fact.target,
+                    "status": fact.status,
+                }
+                self.logger.debug(
+                    "fd %d %s %s: %d",
+                    fact.fd,
+                    fact.method,
+                    fact.target,
+                    fact.status,
+                    extra=fields,
+                )
 
     def _carry_out_on(
         self, connection: C, output: Disconnect | ShutdownWrite | PauseReading | ResumeReading
