@@ -275,6 +275,22 @@ def test_a_port_in_use_is_status_2(run: Run, transport: str) -> None:
     assert line.startswith(f"wireroom: --port: {port} is in use on 127.0.0.1: ")
 
 
+@pytest.mark.parametrize("transport", ["trio", "blocking"])
+def test_a_handler_that_the_transport_cannot_run_is_status_2(
+    run: Run, tmp_path: Path, transport: str
+) -> None:
+    decorator = '@requires_loop("asyncio")\nasync def echo'
+    source = APP.replace("async def echo", decorator).replace(
+        "import App", "import requires_loop, App"
+    )
+    (tmp_path / "server.py").write_text(source)
+    server = run("serve", "server:app", "--transport", transport, "--port", "0")
+    assert server.end(None) == 2
+    (line,) = server.lines
+    assert line.startswith("wireroom: --transport: server.echo requires the loop of asyncio (")
+    assert "choose one on asyncio" in line
+
+
 # -- certificates -----------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from .dispatch.context import Context, current_context, current_session
 from .dispatch.decisions import Accept, Reject
 from .dispatch.effects import Broadcast, Close, Enter, Join, Leave, Send
 from .dispatch.function import WebSocket
-from .dispatch.handlers import blocking, command, controller
+from .dispatch.handlers import Loop, blocking, command, controller, requires_loop
 from .dispatch.module import Module
 from .dispatch.parsers import (
     BadMessage,
@@ -112,6 +112,7 @@ __all__ = [
     "Leave",
     "Limits",
     "LocalProtocolError",
+    "Loop",
     "Member",
     "MessagePackParser",
     "MessagesMissed",
@@ -161,4 +162,5 @@ __all__ = [
     "current_context",
     "current_session",
     "request_head",
+    "requires_loop",
 ]

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, TypeVar, final
 
 from .dispatch.function import FunctionModule, WebSocketHandler
-from .dispatch.handlers import H, Handler, check_arity, is_blocking
+from .dispatch.handlers import H, Handler, Loop, check_arity, check_loop, is_blocking
 from .dispatch.http import HttpRoute
 from .dispatch.module import Module, SessionModule
 from .dispatch.parsers import Kinds, Parser
@@ -176,11 +176,20 @@ class App:
     @property
     def has_blocking_handlers(self) -> bool:
         """Whether any handler is marked with `blocking`, and so runs in a thread."""
+        return any(map(is_blocking, self._handlers()))
+
+    def _handlers(self) -> list[Handler]:
         handlers = [route.handler for _, route in self.routes]
         handlers += [handler for _, handler in self.periodic]
         for _, module in self.modules:
             handlers += module.handlers
-        return any(map(is_blocking, handlers))
+        return handlers
+
+    def check_loop(self, loop: Loop | None) -> None:
+        """Raises `ConfigurationError` if a handler requires (`requires_loop`) another loop than
+        this, which the transport runs; None is for a transport of threads, without one."""
+        for handler in self._handlers():
+            check_loop(handler, loop)
 
     def check(self) -> None:
         """Raises `ConfigurationError` for what only shows once everything is registered."""

@@ -276,7 +276,8 @@ class Server(TaskDrain[_Connection]):
         await self._group.__aenter__()
         self._group.start_soon(self.run_clock)
         for listener in self._listeners:
-            self._group.start_soon(self._accept, listener)
+            self._accepting.append(scope := anyio.CancelScope())
+            self._group.start_soon(self._accept, listener, scope)
         return self
 
     async def __aexit__(
@@ -338,12 +339,11 @@ class Server(TaskDrain[_Connection]):
 
     # -- connections --------------------------------------------------------------------------
 
-    async def _accept(self, listener: socket.socket) -> None:
-        with anyio.CancelScope() as scope, suppress(anyio.ClosedResourceError):
-            self._accepting.append(scope)
-            while True:
+    async def _accept(self, listener: socket.socket, scope: anyio.CancelScope) -> None:
+        with scope, suppress(anyio.ClosedResourceError):
+            while listener.fileno() >= 0:  # it may be closed whenever this is about to go on
                 await anyio.wait_readable(listener)
-                if scope.cancel_called:  # while this was about to go on: the listener is closed
+                if listener.fileno() < 0:
                     return
                 accepted = accept_all(listener)
                 for sock, address in accepted.connections:

@@ -213,6 +213,7 @@ class Server(LoopDrain[_Connection]):
             close_code=close_code,
             secure=ssl is not None,
         )
+        app.check_loop("asyncio")
         self.sockets: set[_Connection] = set()  # all connections, and the refused
         self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
         self.handshakes: dict[_Connection, float] = {}  # TLS's, by when they began

@@ -140,6 +140,7 @@ class Server(Drain[Connection]):
             close_code=close_code,
             secure=ssl is not None,
         )
+        app.check_loop(None)
         if connections_max < 1:
             raise ConfigurationError("connections_max", f"must be positive, not {connections_max}")
         if not hasattr(socket, "MSG_DONTWAIT"):

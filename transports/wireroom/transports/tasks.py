@@ -66,14 +66,18 @@ class TaskDrain(LoopDrain[C]):
         self._stopped_now = False
 
     def begin(self) -> None:
-        """The hub begins, in this loop and thread. Raises `LocalProtocolError` if it has begun."""
+        """The hub begins, in this loop and thread. Raises `LocalProtocolError` if it has begun, and
+        `ConfigurationError` if a handler requires the other loop."""
         if self._clock is not _not_started:
             raise LocalProtocolError("it is started once; make another")
+        app = self.hub.app
         trio = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_run():
+            app.check_loop("trio")
             self._clock = trio.current_time
             self._post = trio.lowlevel.current_trio_token().run_sync_soon
         else:
+            app.check_loop("asyncio")
             loop = asyncio.get_running_loop()
             self._clock = loop.time
             self._post = loop.call_soon_threadsafe

@@ -303,7 +303,8 @@ WebSocketHandler: TypeAlias = Callable[[WebSocket], Awaitable[object]]
 
 @final
 class FunctionModule:
-    """A path whose connections are each handled by one call of a function."""
+    """A path whose connections are each handled by one call of a function, which may be made of
+    `parts`: those of a view."""
 
     def __init__(
         self,
@@ -312,6 +313,7 @@ class FunctionModule:
         *,
         name: str | None = None,
         kind: ModuleKind = "function",
+        parts: Sequence[Handler] = (),
         subprotocols: Sequence[str] = (),
         origins: Origins = None,
     ) -> None:
@@ -319,6 +321,7 @@ class FunctionModule:
         self.kind: ModuleKind = kind
         self.path = path
         self.handler = handler
+        self.parts = tuple(parts)
         self.origins = origins
         self.subprotocols = tuple(subprotocols)
         self.name = name or handler_name(handler)
@@ -345,7 +348,7 @@ class FunctionModule:
 
     @property
     def handlers(self) -> list[Handler]:
-        return [self.handler]
+        return [self.handler, *self.parts]
 
     def check(self) -> None:
         """Everything was checked at registration."""

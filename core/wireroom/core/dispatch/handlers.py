@@ -10,7 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Sequence
 from types import CoroutineType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from ..errors import ConfigurationError
 from ..turn import BlockingCall
@@ -18,6 +18,7 @@ from ..turn import BlockingCall
 Handler: TypeAlias = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 C = TypeVar("C", bound=type)
+Loop: TypeAlias = Literal["asyncio", "trio"]
 
 COROUTINE: Final = CoroutineType
 RUNS: Final = (CoroutineType, BlockingCall)  # what a handler gives that the transport has to run
@@ -57,6 +58,39 @@ def call_handler(handler: Handler, arguments: tuple[object, ...]) -> Any:
 def defer(handler: Handler) -> Handler:
     """What gives a `BlockingCall` of `handler`, in place of calling it."""
     return lambda *arguments: BlockingCall(handler, arguments)
+
+
+def requires_loop(*loops: Loop) -> Callable[[H], H]:
+    """Mark a handler, middleware or a view that awaits what is not ours, but one of these loops'.
+
+    An app that has it does not start on a transport that runs neither: see `check_loop`. (A handler
+    that is not marked fails there when it awaits that.) Raises `ConfigurationError` for no loop.
+    """
+    if not loops or not set(loops) <= set(typing.get_args(Loop)):
+        raise ConfigurationError(
+            "requires_loop", f"must name 'asyncio', 'trio' or both, not {loops!r}"
+        )
+
+    def mark(handler: H) -> H:
+        handler.__wireroom_loops__ = loops  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
+def check_loop(handler: Handler, loop: Loop | None) -> None:
+    """Raises `ConfigurationError`, for the setting `transport`, for a handler that requires another
+    loop than the transport's (None: it has none)."""
+    loops: tuple[str, ...] = getattr(handler, "__wireroom_loops__", ())
+    if loops and loop not in loops:
+        needed = " or ".join(loops)
+        place = f"on {loop}" if loop else "in threads, without a loop"
+        raise ConfigurationError(
+            "transport",
+            f"{handler_name(handler)} requires the loop of {needed} (requires_loop), and this"
+            f" transport runs {place}: choose one on {needed}, or have it await only what is"
+            " Wireroom's",
+        )
 
 
 def check_not_around_blocking(handler: Handler, middleware: list[Handler]) -> None:

@@ -469,7 +469,9 @@ class Module:
             self.on_leave_handler,
         )
         commands = [*self._commands.values(), *([self._default] if self._default else [])]
-        return [*filter(None, events), *(command.handler for command in commands)]
+        around = [*self._middleware, *self._handshake_middleware]
+        around += [each for command in commands for each in command.middleware]
+        return [*filter(None, events), *(command.handler for command in commands), *around]
 
     @property
     def middleware_names(self) -> list[str]:

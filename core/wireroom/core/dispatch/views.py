@@ -73,6 +73,7 @@ def new_view_module(
         _Instances(view).serve,
         name=handler_name(view),
         kind="view",
+        parts=(view, view.on_connect, view.on_receive, view.on_disconnect),
         subprotocols=subprotocols,
         origins=origins,
     )
