@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from chat_clients import PASSWORD, Person, RefusedError, chat_app, token_of
-from databases import sqlite_url
+from databases import postgresql_server, sqlite_url
 from harnesses import (
     BlockingHarness,
     LoopHarness,
@@ -24,6 +24,7 @@ from harnesses import (
     run_asyncio,
     run_uvloop,
 )
+from postgresql import PrivatePostgreSQL
 from records import Account
 from store import Store
 from wireroom.core import App, Hub
@@ -122,12 +123,21 @@ class Chat:
             assert self.store.close()
 
 
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PrivatePostgreSQL]:
+    yield from postgresql_server()
+
+
 @pytest.fixture
-def new_chat(tmp_path: Path) -> Iterator[Callable[..., Chat]]:
+def new_chat(tmp_path: Path) -> Iterator[NewChat]:
+    """Runs chats, by default on one file of SQLite, and ends them."""
     chats: list[Chat] = []
 
-    def make(transport: str = "asyncio", **settings: Any) -> Chat:
-        chat = Chat(chat_app(sqlite_url(tmp_path), **settings), TRANSPORTS[transport]())
+    def make(
+        transport: str = "asyncio", *, database_url: str | None = None, **settings: Any
+    ) -> Chat:
+        app = chat_app(database_url or sqlite_url(tmp_path), **settings)
+        chat = Chat(app, TRANSPORTS[transport]())
         chats.append(chat)
         return chat
 
@@ -136,6 +146,9 @@ def new_chat(tmp_path: Path) -> Iterator[Callable[..., Chat]]:
         for person in chat.people:
             person.leave()
         chat.end()
+
+
+NewChat = Callable[..., Chat]
 
 
 def texts(page: Any) -> list[str]:
@@ -156,9 +169,17 @@ def refusal(person: Person, kind: str, **fields: Any) -> str:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_same_everywhere(transport: str, new_chat: Callable[..., Chat]) -> None:
+def test_the_same_everywhere(transport: str, new_chat: NewChat) -> None:
+    use_all(new_chat(transport))
+
+
+@pytest.mark.servers
+def test_the_same_on_postgresql(new_chat: NewChat, postgresql: PrivatePostgreSQL) -> None:
+    use_all(new_chat(database_url=postgresql.new_database()))
+
+
+def use_all(chat: Chat) -> None:
     """Accounts, rooms, messages, presence, direct messages and moderation, from end to end."""
-    chat = new_chat(transport)
     ann, bob = chat.enter("Ann"), chat.enter("Bob")
 
     # A room of one's own.
@@ -305,7 +326,7 @@ def test_the_same_everywhere(transport: str, new_chat: Callable[..., Chat]) -> N
     assert chat.call(lambda hub: hub.stats().handler_failures) == 0
 
 
-def test_accounts(new_chat: Callable[..., Chat]) -> None:
+def test_accounts(new_chat: NewChat) -> None:
     chat = new_chat()
     accounts = chat.connect("/accounts")
     logged_in = accounts.ask("register", name=" Ann ", password=PASSWORD)
@@ -321,7 +342,7 @@ def test_accounts(new_chat: Callable[..., Chat]) -> None:
     assert refusal(accounts, "join_room", room="lobby") == "unknown_type"
 
 
-def test_a_token_lets_in_by_each_way_that_there_is(new_chat: Callable[..., Chat]) -> None:
+def test_a_token_lets_in_by_each_way_that_there_is(new_chat: NewChat) -> None:
     chat = new_chat()
     token = token_of(Account(1, "Ann"))
     with_subprotocol = chat.connect("/chat", subprotocols=["chat", f"wireroom.token.{token}"])
@@ -338,7 +359,7 @@ def test_a_token_lets_in_by_each_way_that_there_is(new_chat: Callable[..., Chat]
     assert closed.value.code == 4401
 
 
-def test_who_is_too_fast_is_told_when_to_try_again(new_chat: Callable[..., Chat]) -> None:
+def test_who_is_too_fast_is_told_when_to_try_again(new_chat: NewChat) -> None:
     chat = new_chat(chat_messages_burst=3, chat_messages_per_s=0.1, chat_log_ins_burst=2)
     ann, other = chat.enter("Ann"), chat.enter("Bob")
     ann.ask("join_room", room="lobby")
@@ -353,7 +374,7 @@ def test_who_is_too_fast_is_told_when_to_try_again(new_chat: Callable[..., Chat]
     assert len(ann.ask("history", room="lobby")["messages"]) == 4
 
 
-def test_operators_moderate_every_room(new_chat: Callable[..., Chat]) -> None:
+def test_operators_moderate_every_room(new_chat: NewChat) -> None:
     chat = new_chat(chat_operators="root, Eve")
     ann, eve = chat.enter("Ann"), chat.enter("eve")
     ann.ask("join_room", room="lobby")
@@ -366,7 +387,7 @@ def test_operators_moderate_every_room(new_chat: Callable[..., Chat]) -> None:
     assert refusal(ann, "join_room", room="lobby") == "banned"
 
 
-def test_two_sessions_of_a_user_are_one_person(new_chat: Callable[..., Chat]) -> None:
+def test_two_sessions_of_a_user_are_one_person(new_chat: NewChat) -> None:
     chat = new_chat()
     ann, bob, ann_again = chat.enter("Ann"), chat.enter("Bob"), chat.enter("Ann")
     joined = [person.ask("join_room", room="lobby") for person in (bob, ann, ann_again)]
@@ -380,7 +401,7 @@ def test_two_sessions_of_a_user_are_one_person(new_chat: Callable[..., Chat]) ->
     assert not [each for each in bob.events if each["type"] == "presence"]
 
 
-def test_a_restart_keeps_all_but_the_connections(new_chat: Callable[..., Chat]) -> None:
+def test_a_restart_keeps_all_but_the_connections(new_chat: NewChat) -> None:
     first = new_chat()
     ann = first.enter("Ann")
     ann.ask("join_room", room="lobby")
@@ -394,7 +415,60 @@ def test_a_restart_keeps_all_but_the_connections(new_chat: Callable[..., Chat]) 
     assert texts(ann.ask("history", room="lobby")) == ["before"]
 
 
-def test_echo_and_pages(new_chat: Callable[..., Chat]) -> None:
+def test_moderators_are_obeyed_on_every_node(new_chat: NewChat) -> None:
+    nodes = [new_chat(chat_operators="Ann"), new_chat()]
+    ann, bob = nodes[0].enter("Ann"), nodes[1].enter("Bob")
+    for person in (ann, bob):
+        person.ask("join_room", room="lobby")
+    ann.ask("mute", room="lobby", name="Bob", seconds=60)
+    assert refusal(bob, "chat_message", room="lobby", text="mmm") == "muted"
+    ann.ask("kick", room="lobby", name="Bob")
+    assert bob.hear("kicked") == {
+        "type": "kicked",
+        "room": "lobby",
+        "text": "Ann kicked Bob",
+        "is_banned": False,
+    }
+    bob.ask("join_room", room="lobby")  # and is not kicked again
+    ann.ask("ban", room="lobby", name="Bob")
+    assert bob.hear("kicked")["is_banned"]
+
+
+def test_what_was_stored_elsewhere_and_not_heard_is_heard_when_it_is_sent_again(
+    new_chat: NewChat,
+) -> None:
+    nodes = [new_chat(), new_chat()]
+    ann, bob = nodes[0].enter("Ann"), nodes[1].enter("Bob")
+    for person in (ann, bob):
+        person.ask("join_room", room="lobby")
+    stored = ann.ask("chat_message", room="lobby", text="hello", client_id="1")
+    ann = nodes[1].enter("Ann")
+    ann.ask("join_room", room="lobby")
+    assert ann.ask("chat_message", room="lobby", text="hello", client_id="1") == stored
+    assert bob.hear("message_changed")["text"] == "hello"
+
+
+@pytest.mark.servers
+def test_while_the_database_is_away(new_chat: NewChat, postgresql: PrivatePostgreSQL) -> None:
+    chat = new_chat(database_url=postgresql.new_database())
+    ann, bob = chat.enter("Ann"), chat.enter("Bob")
+    for person in (ann, bob):
+        person.ask("join_room", room="lobby")
+    postgresql.kill()
+    said = {"room": "lobby", "text": "hello", "client_id": "1"}
+    for _ in range(3):
+        assert refusal(ann, "chat_message", **said) == "store_away"
+    assert refusal(bob, "history", room="lobby") == "store_away"
+    assert Client.connect(chat.address).request("/readyz").status == 503
+    postgresql.start()
+    assert chat.store._writer._ready.wait(PATIENCE_S)
+    assert Client.connect(chat.address).request("/readyz").status == 200
+    assert ann.ask("chat_message", **said)["offset"] == 1
+    assert bob.hear("chat_message")["offset"] == 1
+    assert not [each for each in bob.events if each["type"] in ("chat_message", "message_changed")]
+
+
+def test_echo_and_pages(new_chat: NewChat) -> None:
     chat = new_chat()
     echo = chat.connect("/echo")
     echo.client.send("hello")

@@ -10,6 +10,7 @@ Then open http://127.0.0.1:8301 in two tabs. Settings come from the environment 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from rooms import add_rooms
 from store import Store
 from wireroom import operations
 from wireroom.core import App, ConfigurationError, History, WebSocket
+from wireroom.operations import logs
 from wireroom.transports.tokens import (
     BearerHeader,
     Cookie,
@@ -151,7 +153,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=settings.ws_port)
     parser.add_argument("--transport", choices=TRANSPORTS, default="asyncio")
     arguments = parser.parse_args()
-    operations.logs.configure("info", settings.log_format)
+    logs.configure("info", settings.log_format)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     servers: list[Any] = []
 
     def ready(server: Any) -> None:
