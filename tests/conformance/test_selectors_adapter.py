@@ -150,7 +150,8 @@ def serve() -> Iterator[Callable[..., Running]]:
 def client(running: Running, path: str, **options: Any) -> ClientConnection:
     host, port = running.address[:2]
     url = f"ws://{host}:{port}{path}"
-    return connect(url, proxy=None, open_timeout=TIMEOUT_S, **options)
+    opened: ClientConnection = connect(url, proxy=None, open_timeout=TIMEOUT_S, **options)
+    return opened
 
 
 @pytest.mark.parametrize("path", ["/echo", "/waiting", "/function"])
