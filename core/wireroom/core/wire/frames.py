@@ -42,8 +42,10 @@ from .masking import (
     KEY_SHIFTS,
     apply_mask,
     from_bytes,
+    mask_part,
     mask_words,
     rotate_key,
+    unmask_text,
 )
 
 CONTINUATION: Final = 0x0
@@ -418,15 +420,27 @@ class FrameCodec:
 
     def _receive_frame(self, data: bytes, position: int, events: list[FrameEvent]) -> int:
         """Take what there is of the current frame's payload; the position after it."""
-        stop = position + self._left
-        chunk = data[position:stop]
-        taken = len(chunk)
+        stop = min(position + self._left, len(data))
+        taken = stop - position
+        if (
+            taken == self._left
+            and self._fin
+            and self._opcode == TEXT
+            and not self._partial
+            and not self._client
+            and not self._compressed
+        ):  # a whole text
+            self._left = _NO_FRAME
+            self._message_opcode = 0
+            events.append(unmask_text(self._key, data, position, stop))
+            return stop
         self._left -= taken
-        if not self._client and taken:
-            key = self._key
-            chunk = apply_mask(key, chunk)
+        if self._client:
+            chunk = data[position:stop]
+        else:
+            chunk = mask_part(self._key, data, position, stop)
             if self._left:
-                self._key = rotate_key(key, taken)
+                self._key = rotate_key(self._key, taken)
         if self._opcode >= CLOSE:
             self._control += chunk
             if self._left == 0:
@@ -437,7 +451,7 @@ class FrameCodec:
             self._receive_payload(chunk, self._fin, events)
         else:
             self._receive_payload(chunk, False, events)
-        return position + taken
+        return stop
 
     def _receive_control(self, events: list[FrameEvent]) -> None:
         payload = self._control

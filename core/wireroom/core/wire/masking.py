@@ -14,7 +14,7 @@ from typing import Final
 from librt.strings import BytesWriter, read_i32_le, read_i64_le, write_i64_le
 from mypy_extensions import i64
 
-_BLOCK: Final = 2**16  # bytes that are masked at once, so that a buffer need not grow and move
+_BLOCK: Final = 2**14  # bytes that are masked at once; a multiple of the key's four
 _TRANSLATE_FROM: Final = 768  # bytes; where translate overtakes the integers, measured on 3.11
 
 from_bytes: Final = int.from_bytes  # big-endian; looking it up costs as much as a short XOR
@@ -31,7 +31,7 @@ def apply_mask(masking_key: bytes, data: bytes) -> bytes:
     """Return `data` masked (or unmasked) with the four bytes of `masking_key`."""
     length = len(data)
     if COMPILED:
-        return _mask_blocks(masking_key, data)
+        return mask_part(masking_key, data, 0, length)
     if length < _TRANSLATE_FROM:
         mask = (masking_key * ((length >> 2) + 1))[:length]
         return (from_bytes(data) ^ from_bytes(mask)).to_bytes(length)
@@ -41,21 +41,50 @@ def apply_mask(masking_key: bytes, data: bytes) -> bytes:
     return bytes(masked)
 
 
-def _mask_blocks(masking_key: bytes, data: bytes) -> bytes:
-    length = len(data)
-    if length <= _BLOCK:
-        return mask_words(masking_key, 0, data, 0, length)
-    starts = range(0, length, _BLOCK)
-    return b"".join(
-        [mask_words(masking_key, 0, data, at, min(at + _BLOCK, length)) for at in starts]
-    )
+def mask_part(masking_key: bytes, data: bytes, start: int, stop: int) -> bytes:
+    """Return `data[start:stop]` masked (or unmasked) with the four bytes of `masking_key`."""
+    if not COMPILED:
+        return apply_mask(masking_key, data[start:stop])
+    if stop - start <= _BLOCK:
+        return mask_words(masking_key, 0, data, start, stop)
+    return b"".join(_masked_blocks(masking_key, data, start, stop))
+
+
+def unmask_text(masking_key: bytes, data: bytes, start: int, stop: int) -> str:
+    """Return `data[start:stop]` unmasked, as text. Raises `UnicodeDecodeError`.
+
+    A long one is decoded block by block, so that nothing else is as long.
+    """
+    if not COMPILED or stop - start <= _BLOCK:
+        return mask_part(masking_key, data, start, stop).decode()
+    decode = getincrementaldecoder("utf-8")().decode
+    texts = [decode(block) for block in _masked_blocks(masking_key, data, start, stop)]
+    texts.append(decode(b"", True))
+    return "".join(texts)
+
+
+def _masked_blocks(masking_key: bytes, data: bytes, start: int, stop: int) -> list[bytes]:
+    blocks: list[bytes] = []
+    buffer = BytesWriter()  # one for all, for it has to grow
+    for at in range(start, stop, _BLOCK):
+        buffer.truncate(0)
+        _write_masked(buffer, masking_key, 0, data, at, min(at + _BLOCK, stop))
+        blocks.append(buffer.getvalue())
+    return blocks
 
 
 def mask_words(keys: bytes, key_at: i64, data: bytes, start: i64, stop: i64) -> bytes:
     """Return `data[start:stop]` masked with `keys[key_at : key_at + 4]`. Slow unless compiled."""
+    masked = BytesWriter()
+    _write_masked(masked, keys, key_at, data, start, stop)
+    return masked.getvalue()
+
+
+def _write_masked(
+    masked: BytesWriter, keys: bytes, key_at: i64, data: bytes, start: i64, stop: i64
+) -> None:
     key = i64(read_i32_le(keys, key_at))
     word: i64 = key << 32 | key & 0xFFFFFFFF
-    masked = BytesWriter()
     position = start
     while position + 8 <= stop:
         write_i64_le(masked, read_i64_le(data, position) ^ word)
@@ -64,7 +93,6 @@ def mask_words(keys: bytes, key_at: i64, data: bytes, start: i64, stop: i64) -> 
         masked.append(data[position] ^ word & 0xFF)
         word >>= 8
         position += 1
-    return masked.getvalue()
 
 
 def rotate_key(masking_key: bytes, consumed: int) -> bytes:
