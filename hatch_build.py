@@ -75,7 +75,7 @@ class CompileHook(BuildHookInterface[Any]):
             if obstacle := _obstacle():
                 raise RuntimeError(obstacle)
             extensions = compile_modules(Path(self.root), Path(self._folder.name))
-        except (Exception, SystemExit) as error:  # mypyc exits
+        except Exception as error:
             if _is_set("WIREROOM_COMPILE"):
                 raise RuntimeError(f"the core cannot be compiled: {error}") from error
             self.app.display_warning(f"The core is not compiled, and will be slower: {error}")
@@ -104,13 +104,16 @@ def compile_modules(root: Path, folder: Path) -> dict[str, Path]:
     sources = [f"{package}/{module.replace('.', '/')}.py" for module in HOT_MODULES]
     settings = ["--config-file", "pyproject.toml", "--cache-dir", str(folder / "cache")]
     with contextlib.chdir(root):
-        extensions = mypycify(
-            [*settings, *sources],
-            target_dir=str(folder / "c"),
-            # One library of all modules, so that they call each other as C functions do.
-            group_name=f"{PACKAGE}.compiled",
-            debug_level="0",
-        )
+        try:
+            extensions = mypycify(
+                [*settings, *sources],
+                target_dir=str(folder / "c"),
+                # One library of all modules, so that they call each other as C functions do.
+                group_name=f"{PACKAGE}.compiled",
+                debug_level="0",
+            )
+        except SystemExit as error:  # so it ends after it has printed what is wrong
+            raise RuntimeError("mypyc says no, see above") from error
     command = Distribution({"name": "wireroom", "ext_modules": extensions}).get_command_obj(
         "build_ext"
     )

@@ -8,6 +8,7 @@ quadratic-free but slow conversion to an integer.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from types import FunctionType
 from typing import Final
 
