@@ -25,7 +25,7 @@ LAYERS = (
     ("sessions",),
     ("wire",),
     ("turn",),
-    ("deadlines", "errors", "events", "limits", "stopwatch"),
+    ("backplane", "deadlines", "errors", "events", "limits", "stopwatch"),
 )
 
 # Imports under TYPE_CHECKING that must look up: (importing module, imported layer) -> the reason.

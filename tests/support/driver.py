@@ -41,6 +41,7 @@ from raw import pieces
 from wireroom.core import (
     FINISHED,
     App,
+    BackplaneSettings,
     Cancel,
     Disconnect,
     HandlerFailed,
@@ -81,14 +82,22 @@ class Simulation:
     With `cut`, everything that peers send arrives in pieces of so many bytes.
     """
 
-    def __init__(self, app: App, *, cut: int | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        cut: int | None = None,
+        epoch: str = "simulated",
+        backplane: BackplaneSettings | None = None,
+    ) -> None:
         self.posted: SimpleQueue[Callable[[], None]] = SimpleQueue()  # of other threads
         self.hub = Hub(
             app,
             wake=lambda: self.hub.woken(now=self.now),
             foreign_wait=_wait_in_task,
             post=self.posted.put,
-            epoch="simulated",
+            epoch=epoch,
+            backplane=backplane,
         )
         self.now = 0.0
         self.cut = cut

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from .app import App
+from .backplane import BackplaneSettings
 from .clients.session import ClientSession
 from .dispatch.context import Context, current_context, current_session
 from .dispatch.decisions import Accept, Reject
@@ -29,6 +30,7 @@ from .dispatch.parsers import (
 )
 from .dispatch.views import WebSocketView
 from .errors import (
+    BackplaneAwayError,
     ConfigurationError,
     IdsExhaustedError,
     LocalProtocolError,
@@ -84,6 +86,8 @@ __all__ = [
     "URL",
     "Accept",
     "App",
+    "BackplaneAwayError",
+    "BackplaneSettings",
     "BadMessage",
     "Broadcast",
     "Cancel",

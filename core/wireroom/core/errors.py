@@ -97,3 +97,8 @@ class IdsExhaustedError(WireroomError):
     def __init__(self, message: str, *, response: bytes) -> None:
         super().__init__(message)
         self.response = response
+
+
+class BackplaneAwayError(WireroomError):
+    """The backplane is away, and what would have to reach other nodes is refused, or the queue of
+    what waits for it is full. Nobody was sent anything."""

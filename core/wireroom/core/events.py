@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .backplane import BackplaneOutput
+
 if TYPE_CHECKING:
     from .turn import Invocation
 
@@ -118,4 +120,5 @@ Output: TypeAlias = (
     | Invoke
     | Resume
     | Cancel
+    | BackplaneOutput
 )

@@ -17,7 +17,8 @@ from math import inf
 from typing import Any, Final, TypeVar, cast, final
 
 from .app import App
-from .errors import IdsExhaustedError, LocalProtocolError
+from .backplane import BackplaneInput, BackplaneSettings
+from .errors import ConfigurationError, IdsExhaustedError, LocalProtocolError
 from .events import Output, PauseReading
 from .serving.calls import Calls, Ended, advance
 from .serving.closing import ABNORMAL, Closing
@@ -28,7 +29,9 @@ from .serving.timeouts import Timeouts
 from .sessions.completions import Completion, Future
 from .sessions.guarded import GuardedHub, GuardedSession, GuardedUser
 from .sessions.ids import new_fds
+from .sessions.node import Node
 from .sessions.registry import Registry
+from .sessions.remote_users import RemoteUsers
 from .sessions.rooms import Room
 from .sessions.sending import by_module
 from .sessions.session import Session, SessionHub
@@ -59,7 +62,9 @@ class Hub:
     transports that run handlers in other threads: it runs a function as an input, and what such
     handlers ask of sessions, rooms, users and the hub goes through it. `post` has a function run as
     an input soon, from any thread: for `completion`. `epoch` is a random text, which modules with
-    history need: it tells what this hub has kept from what another has. All may be left out.
+    history need: it tells what this hub has kept from what another has. With `backplane` this
+    hub is a node among others, `epoch` is its name, and what comes from there goes to `deliver`.
+    All may be left out.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Hub:
         enter: Enter | None = None,
         post: Post | None = None,
         epoch: str = "",
+        backplane: BackplaneSettings | None = None,
     ) -> None:
         app.check()
         self.app = app
@@ -90,6 +96,13 @@ class Hub:
         self._lost: list[int] = []  # fds to release when nothing that was said names them
         self.is_shutting_down = False  # whether no more connections are taken
         self._users = Users(self._turn, self._stats)
+        self._node: Node | None = None
+        if backplane is not None:
+            if not epoch:
+                raise ConfigurationError("Hub.epoch", "must be a random text for a backplane")
+            self._node = Node(epoch, backplane, self._turn, self._stats)
+            packs = {module.path: module.pack for _, module in app.modules}
+            self._users.remote = RemoteUsers(self._node, packs, self._registry)
         self._calls = Calls(self._turn, self._stats)
         self._closing = Closing(self._turn, self._stats, app.limits, self._calls)
         self._messages = Messages(self._stats, self._calls, self._closing)
@@ -102,6 +115,7 @@ class Hub:
             self._messages,
             self._users,
             epoch,
+            self._node,
         )
         watch = self._opening.services.get(Stopwatch)
         self._turn.stopwatch = watch if isinstance(watch, Stopwatch) else None
@@ -143,6 +157,11 @@ class Hub:
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout` next, on the clock of `now`, or None."""
         return self._turn.deadlines.next()
+
+    @property
+    def is_backplane_connected(self) -> bool | None:
+        """Whether other nodes can be reached; None without a backplane."""
+        return None if self._node is None else self._node.is_connected
 
     @property
     def now(self) -> float:
@@ -206,8 +225,11 @@ class Hub:
 
         Gives how many sessions that is. What is no text and no bytes is packed by each session's
         module. Beyond `broadcast_page_max` the rest is sent a page a turn, so that it does
-        not hold up everybody else; a session that has gone by then is left out.
+        not hold up everybody else; a session that has gone by then is left out. With a backplane
+        and without `to`, sessions at other nodes are sent it too, and not counted; see `User.send`.
         """
+        if to is None and self._users.remote is not None:
+            self._users.remote.broadcast(data)
         excluded = set(exclude)
         chosen = self.sessions() if to is None else to
         groups = by_module(session for session in chosen if session not in excluded)
@@ -433,6 +455,18 @@ class Hub:
         else:
             self.receive_eof(fd, now=now)
 
+    # -- inputs: from other nodes -------------------------------------------------------------
+
+    def deliver(self, event: BackplaneInput, *, now: float) -> None:
+        """The backplane says something; see `wireroom.core.backplane`.
+
+        Raises `LocalProtocolError` if the hub was made without one.
+        """
+        if self._node is None:
+            raise LocalProtocolError("the hub was made without a backplane")
+        self._turn.now = now
+        self._node.deliver(event)
+
     # -- inputs: time and handlers ------------------------------------------------------------
 
     def start(self, *, now: float) -> None:
@@ -455,6 +489,8 @@ class Hub:
                 self._timeouts.check(key)
             elif isinstance(key, Stream):
                 key.check()
+            elif isinstance(key, Node):
+                key.beat()
             elif isinstance(key, Pages | Farewell):
                 key.send()
             elif isinstance(key, Periodic) and not self.is_shutting_down:

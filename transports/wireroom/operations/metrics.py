@@ -41,6 +41,7 @@ _GAUGES: Final = {
     "users": _Named("users", "Users with at least one open session."),
     "invocations": _Named("invocations", "async and blocking handlers under way."),
     "contexts": _Named("messages_in_handling", "Messages that are being handled."),
+    "waiting_publishes": _Named("waiting_publishes", "Messages that wait for the backplane."),
 }
 _COUNTERS: Final = {
     "connections_total": _Named("connections_accepted", "Connections that were taken."),
@@ -71,6 +72,11 @@ _COUNTERS: Final = {
     "ping_timeouts": _Named("ping_timeouts", "Sessions closed for want of any sign of life."),
     "close_timeouts": _Named("close_timeouts", "Connections aborted: they did not end in time."),
     "head_timeouts": _Named("head_timeouts", "Connections without a request in time."),
+    "dropped_publishes": _Named("dropped_publishes", "Messages of the moment not said to others."),
+    "refused_publishes": _Named("refused_publishes", "Messages refused: the backplane was away."),
+    "bad_publishes": _Named("bad_publishes", "Messages of other programs on our channels."),
+    "backplane_losses": _Named("backplane_losses", "Times that the backplane went away."),
+    "histories_lost": _Named("histories_lost", "Rooms whose members were told of missed messages."),
 }
 
 

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..events import RequestAnswered, SessionOpened
 from ..sessions.guarded import GuardedRoom
+from ..sessions.node import Node
 from ..sessions.rooms import Namespace, Room, RoomHook
 from ..sessions.session import Session
 from ..sessions.stats import Stats
@@ -70,6 +71,7 @@ class Opening:
         messages: Messages,
         users: Users,
         epoch: str,
+        node: Node | None,
     ) -> None:
         self._app = app
         self._limits = app.limits
@@ -80,11 +82,13 @@ class Opening:
         self._messages = messages
         self._users = users
         self._proxies = Proxies(app, stats) if app.trusted_proxies else None
-        self._namespaces = {module: self._new_namespace(module, epoch) for _, module in app.modules}
+        self._namespaces = {
+            module: self._new_namespace(module, epoch, node) for _, module in app.modules
+        }
         self.services = {service: factory() for service, factory in app.services.items()}
         self._deliverers = {module: module.deliverer(self.services) for _, module in app.modules}
 
-    def _new_namespace(self, module: SessionModule, epoch: str) -> Namespace:
+    def _new_namespace(self, module: SessionModule, epoch: str, node: Node | None) -> Namespace:
         if module.history is not None and not epoch:
             raise ConfigurationError(
                 "Hub.epoch", f"must be a random text for the history of module {module.path}"
@@ -97,6 +101,8 @@ class Opening:
             presence=module.presence,
             history=module.history,
             epoch=epoch,
+            path=module.path,
+            node=node,
             room_type=Room if self._turn.enter is None else GuardedRoom,
         )
         namespace.on_join = self._room_hook(module.on_join_handler)
@@ -333,6 +339,8 @@ class Opening:
         if self._app.second_session == "replace":
             for other in others:
                 other.close(REPLACED_CODE, REPLACED_REASON)
+            if user_id is not None:
+                self._users.close_elsewhere(user_id, REPLACED_CODE, REPLACED_REASON)
         for name, value in state.items():
             setattr(session.state, name, value)
         self._opened(session, data)

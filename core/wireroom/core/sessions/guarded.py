@@ -60,6 +60,7 @@ class GuardedSession(Session):
     begin_receiving = _guard(Session.begin_receiving)
     begin_recovering = _guard(Session.begin_recovering)
     step_recovering = _guard(Session.step_recovering)
+    end_recovering = _guard(Session.end_recovering)
     end_receiving = _guard(Session.end_receiving)
     begin_request = _guard(Session.begin_request)
     end_request = _guard(Session.end_request)

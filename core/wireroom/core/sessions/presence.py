@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 
 
-class Member(msgspec.Struct, frozen=True):
-    """Somebody in a room: the fd, the user's id (if any), and since when by the hub's clock."""
+class Member(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Somebody in a room: the fd, the user's id (if any), since when by the hub's clock, and the
+    node, if it is another."""
 
     fd: int
     user: Any
     since: float
+    node: str = ""
 
 
 class PresenceChanged(msgspec.Struct, tag_field="type", tag="presence", frozen=True):

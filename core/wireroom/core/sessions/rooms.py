@@ -14,11 +14,13 @@ from mypy_extensions import mypyc_attr
 from ..errors import LocalProtocolError
 from ..turn import Turn
 from ..wire.framing import Message
-from .positions import History
+from .links import RoomLinks
+from .node import Node
+from .positions import History, MessagesMissed, RoomPosition
 from .presence import Member, PresenceChanged
 from .sending import send_to_all
 from .stats import Stats
-from .streams import Streams
+from .streams import Stream, Streams, as_object
 
 if TYPE_CHECKING:
     from .session import Session
@@ -38,6 +40,7 @@ class Namespace:
         "_changes",
         "_presence",
         "_room_type",
+        "links",
         "members",
         "not_packed",
         "on_join",
@@ -59,12 +62,26 @@ class Namespace:
         presence: bool,
         history: History | None,
         epoch: str,
+        path: str,
+        node: Node | None,
         room_type: type[Room],
     ) -> None:
         self.members: dict[str, dict[Session, Member]] = {}
-        self.streams = (
-            None if history is None else Streams(history, self.members, epoch, turn, stats)
-        )
+        # Where histories are: here, or with what links this node to others.
+        self.streams: Streams | None = None
+        self.links: RoomLinks | None = None
+        if node is not None:
+            self.links = RoomLinks(
+                node,
+                path,
+                history,
+                self.members,
+                presence=presence,
+                tell_missed=self._tell_missed,
+                tell_presence=self._tell_presence,
+            )
+        elif history is not None:
+            self.streams = Streams(history, self.members, epoch, turn, stats)
         self.on_join: RoomHook | None = None
         self.on_leave: RoomHook | None = None
         self.not_packed: Callable[[Exception], None] | None = None  # is told why, if `pack` raises
@@ -97,6 +114,8 @@ class Namespace:
                 f"room {name!r} has {self.room_sessions_max} sessions (Limits.room_sessions_max)"
             )
         member = members[session] = Member(session.fd, session.user_id, self.turn.now)
+        if self.links is not None:
+            self.links.link(name)
         self._changed(name, member, True)
         if self.on_join is not None:
             self.on_join(session, self.room(name))
@@ -113,6 +132,8 @@ class Namespace:
             self.stats.rooms -= 1
             if self.streams is not None:
                 self.streams.left(name)
+            if self.links is not None:
+                self.links.let_go(name)
         self._changed(name, member, False)
         if self.on_leave is not None:
             self.on_leave(session, self.room(name))
@@ -131,12 +152,22 @@ class Namespace:
         """Once a turn: each room's members learn who came and who left."""
         rooms, self._changes = self._changes, {}
         for name, changes in rooms.items():
-            if changes and name in self.members:
+            if changes:
                 joined = [member for member, is_in in changes.items() if is_in]
                 left = [member for member, is_in in changes.items() if not is_in]
-                self._tell(name, PresenceChanged(name, joined, left))
+                if self.links is not None:
+                    self.links.presence_changed(name, joined, left)
+                if name in self.members:
+                    self._tell_presence(name, joined, left)
 
-    def _tell(self, name: str, changed: PresenceChanged) -> None:
+    def _tell_presence(self, name: str, joined: list[Member], left: list[Member]) -> None:
+        self._tell(name, PresenceChanged(name, joined, left))
+
+    def _tell_missed(self, stream: Stream) -> None:
+        position = RoomPosition(stream.name, stream.offset, stream.epoch)
+        self._tell(stream.name, MessagesMissed(stream.name, position))
+
+    def _tell(self, name: str, changed: PresenceChanged | MessagesMissed) -> None:
         """Nobody asked for this message, so there is nobody to raise to."""
         try:
             message = self.pack(changed)
@@ -144,7 +175,8 @@ class Namespace:
             if self.not_packed is not None:
                 self.not_packed(error)
         else:
-            self.room(name).broadcast(message, in_history=False)
+            self.stats.broadcasts += 1
+            send_to_all(self.members.get(name, ()), message, (), self.turn, self.stats)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # of sessions/guarded.py
@@ -176,8 +208,12 @@ class Room:
         return iter(list(self._namespace.members.get(self.name, ())))
 
     def presence(self) -> list[Member]:
-        """Who is in it: fd, user and since when, in the order in which they came."""
-        return list(self._namespace.members.get(self.name, {}).values())
+        """Who is in it: fd, user and since when, in the order in which they came; those at other
+        nodes too, in a module with `presence`."""
+        namespace = self._namespace
+        members = list(namespace.members.get(self.name, {}).values())
+        others = [] if namespace.links is None else namespace.links.others(self.name)
+        return sorted([*members, *others], key=_since) if others else members
 
     def broadcast(
         self,
@@ -194,19 +230,34 @@ class Room:
         module with history it is numbered and kept, for every member, those who come back
         included; what is for now (`in_history=False`) is not.
         Raises `LocalProtocolError` for what is to be kept but not for everybody.
+
+        With a backplane it reaches the members at other nodes, who are not counted. `where` is
+        asked of those here alone, and such a message is for them alone. What is kept comes back
+        with its number; while the backplane is away it waits, or `BackplaneAwayError` is raised.
         """
         namespace = self._namespace
         message = data if isinstance(data, str | bytes) else namespace.pack(data)
-        if in_history and namespace.streams is not None:
+        streams, links = namespace.streams, namespace.links
+        if in_history and (streams or (links and links.history)):
             if where is not None or exclude:
                 raise LocalProtocolError(
                     "what a room's history keeps is for every member: broadcast it without"
                     " exclude= and where=, or with in_history=False"
                 )
             namespace.stats.broadcasts += 1
-            return namespace.streams.broadcast(self.name, message)
+            if streams is not None:
+                return streams.broadcast(self.name, message)
+            assert links is not None
+            links.append(self.name, as_object(message))
+            return len(self)
+        if links is not None and where is None:
+            links.broadcast(self.name, message)
         namespace.stats.broadcasts += 1
         members: Iterable[Session] = namespace.members.get(self.name, ())
         if where is not None:
             members = [session for session in members if where(session)]
         return send_to_all(members, message, exclude, namespace.turn, namespace.stats)
+
+
+def _since(member: Member) -> float:
+    return member.since

@@ -18,7 +18,7 @@ from ..errors import LocalProtocolError, SessionClosedError
 from ..events import PauseReading, ResumeReading
 from ..limits import Limits
 from ..turn import READY, Invocation, Ready, Sleep, Turn, Wait
-from ..wire.close_codes import REASON_BYTES_MAX, CloseCode, may_be_sent
+from ..wire.close_codes import CloseCode, check_close
 from ..wire.framing import CloseReceived, Framing, Message, Violation
 from ..wire.handshake import Upgrade
 from ..wire.host import HostReader
@@ -29,11 +29,11 @@ from ..wire.states import Input, State, next_state
 from .completions import Completion, Future
 from .outbox import Outbox
 from .positions import Position, Recovery
+from .recovering import Recovering
 from .rooms import Namespace, Room
 from .stages import Stages
 from .state import SessionState
 from .stats import Stats
-from .streams import Recovering
 from .users import User, UserId, Users, user_id_of
 
 S = TypeVar("S")
@@ -420,10 +420,7 @@ class Session:
         Raises `LocalProtocolError` for a code that may not be sent, or a reason of more than
         123 bytes.
         """
-        if not may_be_sent(code, client=False):
-            raise LocalProtocolError(f"close code {code} may not be sent (RFC 6455 section 7.4)")
-        if len(reason.encode()) > REASON_BYTES_MAX:
-            raise LocalProtocolError(f"a close reason has at most {REASON_BYTES_MAX} bytes")
+        check_close(code, reason)
         if self.phase in (State.HEAD, State.REQUEST):
             raise LocalProtocolError("the session is not open yet: accept or reject it")
         if self.phase is _OPEN:
@@ -484,8 +481,11 @@ class Session:
         the recovery is not `recovered`. Raises what `join` and `send` raise.
         """
         recovering = self.begin_recovering(name, position)
-        while recovering.recovery is None:
-            await self.step_recovering(recovering)
+        try:
+            while recovering.recovery is None:
+                await self.step_recovering(recovering)
+        finally:
+            self.end_recovering(recovering)
         return recovering.recovery
 
     def _namespace_of_module(self) -> Namespace:
@@ -517,16 +517,22 @@ class Session:
 
     def begin_recovering(self, name: str, position: Position | None) -> Recovering:
         """The session is on its way into a room with history."""
-        streams = self._namespace_of_module().streams
-        if streams is None:
-            raise LocalProtocolError("the session's module has no history: give it history=")
-        return Recovering(streams, self, name, position)
+        namespace = self._namespace_of_module()
+        if namespace.streams is not None:
+            return Recovering(namespace.streams, self, name, position)
+        if namespace.links is not None and namespace.links.history is not None:
+            return Recovering(namespace.links, self, name, position)
+        raise LocalProtocolError("the session's module has no history: give it history=")
 
     def step_recovering(self, recovering: Recovering) -> Wait | Ready:
         """Send it more of what it has missed; gives what the next step waits for."""
         if self.phase is not _OPEN:
             raise self.closed_error()
         return recovering.step()
+
+    def end_recovering(self, recovering: Recovering) -> None:
+        """It is in the room, or has given up."""
+        recovering.end()
 
     def begin_request(self, data: object, pending: PendingReply) -> RequestId:
         """Send a request, whose reply `pending` waits for until `end_request`; its id."""

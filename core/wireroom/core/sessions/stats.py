@@ -45,6 +45,13 @@ class Stats:
     close_timeouts: int = 0
     head_timeouts: int = 0
 
+    waiting_publishes: int = 0  # now: for the backplane to confirm them
+    dropped_publishes: int = 0  # what was for now, while the backplane was away
+    refused_publishes: int = 0  # `BackplaneAwayError`
+    bad_publishes: int = 0  # of other programs or versions, on our channels
+    backplane_losses: int = 0  # times that it went away
+    histories_lost: int = 0  # rooms whose members here were told that messages are missed
+
     closes: dict[tuple[int, EndedBy], int] = dataclasses.field(default_factory=dict)
     """How sessions ended: how many with this code by `us`, the `peer`, or `nobody` (no Close frame,
     1006). A peer's private codes count as 3000 or 4000, so that peers cannot fill this."""

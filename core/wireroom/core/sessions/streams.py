@@ -1,23 +1,20 @@
-"""Rooms' histories: numbered messages, and the sessions that come back for them. Pure.
+"""Rooms' histories: messages with numbers, kept for those who come back. Pure.
 
 Each room has a `Stream`: an epoch, the offset of its newest message, and those messages that are
-kept. A session that recovers is sent what came after its position, a part at a time as it reads,
-and joins the room in the same step in which it has been sent everything: what is broadcast from
-then on it gets as a member, so that nothing is doubled and nothing left out.
+kept. Here they are kept in this hub's own memory; `replicas.py` is for several nodes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import msgspec
 
 from ..errors import LocalProtocolError
-from ..turn import READY, Ready, Turn, Wait
+from ..turn import Turn
 from ..wire.framing import Message
-from .positions import History, Position, Recovery
+from .positions import History, Position
 from .presence import Member
 from .sending import send_to_all
 from .stats import Stats
@@ -25,9 +22,14 @@ from .stats import Stats
 if TYPE_CHECKING:
     from .session import Session
 
-_NOT_OBJECTS: Final = (
-    "a module with history broadcasts JSON objects in text (or says in_history=False)"
-)
+
+def as_object(message: Message) -> str:
+    """The text of a JSON object, as far as can be seen. Raises `LocalProtocolError`."""
+    if isinstance(message, str) and message[:1] == "{" and message[-1:] == "}":
+        return message
+    raise LocalProtocolError(
+        "a module with history broadcasts JSON objects in text, or says in_history=False"
+    )
 
 
 @final
@@ -36,18 +38,22 @@ class Stream:
 
     __slots__ = (
         "_before",
-        "_streams",
         "_after",
+        "_history",
         "entries",
         "epoch",
         "floor",
         "name",
         "offset",
+        "owner",
         "used_at",
     )
 
-    def __init__(self, streams: Streams, name: str, epoch: str) -> None:
-        self._streams = streams
+    def __init__(
+        self, history: History, name: str, epoch: str, owner: Streams | None = None
+    ) -> None:
+        self.owner = owner
+        self._history = history
         self.name = name
         room = msgspec.json.encode(name).decode()
         self._before = f'"position":{{"room":{room},"offset":'
@@ -77,21 +83,22 @@ class Stream:
         self.offset += 1
         numbered = self.number(message, self.offset)
         self.entries.append((numbered, now))
-        if len(self.entries) > self._streams.history.messages_max:
+        while len(self.entries) > self._history.messages_max:
             self.entries.popleft()
             self.floor += 1
         return numbered
 
     def trim(self, now: float) -> None:
         """Let go of what is too old."""
-        since = now - self._streams.history.age_s
+        since = now - self._history.age_s
         while self.entries and self.entries[0][1] <= since:
             self.entries.popleft()
             self.floor += 1
 
     def check(self) -> None:
         """It is time to let go of something, or of all of it; the hub's clock calls this."""
-        self._streams.check(self)
+        if self.owner is not None:
+            self.owner.check(self)
 
 
 @final
@@ -125,7 +132,7 @@ class Streams:
         stream = self._streams.get(name)
         if stream is None:
             epoch = f"{self._epoch}.{self.turn.next_number()}"
-            stream = self._streams[name] = Stream(self, name, epoch)
+            stream = self._streams[name] = Stream(self.history, name, epoch, self)
             self.turn.deadlines.set(stream, now + self.history.age_s)
         stream.used_at = now
         stream.trim(now)
@@ -136,9 +143,7 @@ class Streams:
 
         Raises `LocalProtocolError` for what cannot carry a position.
         """
-        if not isinstance(message, str) or message[:1] != "{" or message[-1:] != "}":
-            raise LocalProtocolError(_NOT_OBJECTS)
-        numbered = self.stream(name).append(message, self.turn.now)
+        numbered = self.stream(name).append(as_object(message), self.turn.now)
         return send_to_all(self._members.get(name, ()), numbered, (), self.turn, self._stats)
 
     def left(self, name: str) -> None:
@@ -162,47 +167,3 @@ class Streams:
             self.turn.deadlines.set(stream, when)
         else:
             del self._streams[stream.name]
-
-
-@final
-class Recovering:
-    """A session on its way back into a room: what it has been sent, and at last the `recovery`."""
-
-    __slots__ = ("_cursor", "_position", "_session", "_streams", "name", "recovery")
-
-    def __init__(
-        self, streams: Streams, session: Session, name: str, position: Position | None
-    ) -> None:
-        self._streams = streams
-        self._session = session
-        self.name = name
-        self._position = position  # the client's
-        self._cursor = -1 if position is None else position.offset  # what it has been sent
-        self.recovery: Recovery | None = None
-
-    def step(self) -> Wait | Ready:
-        """Send what is missing, as far as the session reads it; `recovery` is set at the end.
-
-        Gives what to wait for before the next step. Raises what `Session.send` and `join` raise.
-        """
-        session = self._session
-        stream = self._streams.stream(self.name)
-        position = self._position
-        if position is not None and not (
-            position.epoch == stream.epoch and stream.floor <= self._cursor <= stream.offset
-        ):
-            return self._end(stream, recovered=False)
-        if position is not None:
-            outbox = session.outbox
-            is_member = self.name in session.rooms  # who is sent what is new anyway, and so at once
-            for message, _ in list(islice(stream.entries, self._cursor - stream.floor, None)):
-                if outbox.waiting > outbox.mark and not is_member:
-                    return session.drain()
-                session.send(message)
-                self._cursor += 1
-        return self._end(stream, recovered=True)
-
-    def _end(self, stream: Stream, *, recovered: bool) -> Ready:
-        self._session.join(self.name)
-        self.recovery = Recovery(recovered, stream.position)
-        return READY

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 from mypy_extensions import mypyc_attr
 
+from ..errors import BackplaneAwayError
 from ..turn import Turn
-from ..wire.close_codes import CloseCode
+from ..wire.close_codes import CloseCode, check_close
+from .remote_users import RemoteUsers
 from .sending import send_data
 from .stats import Stats
 
@@ -39,10 +41,11 @@ def user_id_of(user: object) -> UserId | None:
 class Users:
     """Who has which sessions."""
 
-    __slots__ = ("_sessions", "stats", "turn")
+    __slots__ = ("_sessions", "remote", "stats", "turn")
 
     def __init__(self, turn: Turn, stats: Stats) -> None:
         self._sessions: dict[UserId, dict[Session, None]] = {}
+        self.remote: RemoteUsers | None = None  # at other nodes
         self.stats = stats
         self.turn = turn
 
@@ -57,7 +60,17 @@ class Users:
             if sessions is None:
                 sessions = self._sessions[session.user_id] = {}
                 self.stats.users += 1
+                if self.remote is not None:
+                    self.remote.came(session.user_id, sessions)
             sessions[session] = None
+
+    def close_elsewhere(self, user_id: UserId, code: int, reason: str) -> None:
+        """Close the user's sessions at other nodes, if that can be said now."""
+        if self.remote is not None:
+            try:
+                self.remote.close(user_id, code, reason)
+            except BackplaneAwayError:
+                return  # it is counted
 
     def remove(self, session: Session) -> None:
         """The session has begun to close."""
@@ -67,6 +80,8 @@ class Users:
         if sessions is not None and sessions.pop(session, 0) is None and not sessions:
             del self._sessions[session.user_id]
             self.stats.users -= 1
+            if self.remote is not None:
+                self.remote.went(session.user_id)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # of sessions/guarded.py
@@ -98,12 +113,22 @@ class User:
         return bool(self.sessions)
 
     def send(self, data: object) -> int:
-        """Send to all of the user's sessions; how many they are, 0 if the user is away."""
+        """Send to all of the user's sessions; how many they are, 0 if the user is away.
+
+        With a backplane those at other nodes are sent it too, and not counted; while it is away it
+        waits, or `BackplaneAwayError` is raised.
+        """
+        if self._users.remote is not None:
+            self._users.remote.send(self.id, data)
         return send_data(data, self.sessions, self._users.turn, self._users.stats)
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> int:
-        """Close all of the user's sessions; how many they were. See `Session.close`."""
+        """Close all of the user's sessions, at other nodes too (see `send`); how many they were
+        here. See `Session.close`."""
         sessions = self.sessions
+        if self._users.remote is not None:
+            check_close(code, reason)
+            self._users.remote.close(self.id, code, reason)
         for session in sessions:
             session.close(code, reason)
         return len(sessions)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from ..errors import LocalProtocolError
+
 
 class CloseCode(IntEnum):
     """The registered close codes."""
@@ -43,3 +45,11 @@ def may_be_on_the_wire(code: int) -> bool:
 def may_be_sent(code: int, *, client: bool) -> bool:
     """Whether an endpoint of this role may send `code`. 1010 is the client's alone (7.4.1)."""
     return may_be_on_the_wire(code) and (client or code != CloseCode.MANDATORY_EXTENSION)
+
+
+def check_close(code: int, reason: str) -> None:
+    """Raises `LocalProtocolError` for a Close that a server may not send."""
+    if not may_be_sent(code, client=False):
+        raise LocalProtocolError(f"close code {code} may not be sent (RFC 6455 section 7.4)")
+    if len(reason.encode()) > REASON_BYTES_MAX:
+        raise LocalProtocolError(f"a close reason has at most {REASON_BYTES_MAX} bytes")
