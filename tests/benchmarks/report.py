@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import wireroom.core
 from processes import cores
 from results import Entry, Goal, Spread, Table
 
@@ -33,6 +34,7 @@ PACKAGES = (
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     return {
+        "compiled": wireroom.core.compiled,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.platform(),
         "cpu": cpu_model(),
@@ -69,6 +71,7 @@ def machine_lines(facts: dict[str, Any]) -> list[str]:
     else:
         pinned = "servers and codecs on core {}, load generator on core {}".format(*facts["pinned"])
     return [
+        f"wireroom.core.compiled: {facts['compiled']}",
         f"{facts['python']}, {facts['system']}",
         f"{facts['cpu']}, {facts['cores']} cores; {pinned}",
         packages,
@@ -135,10 +138,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def goal_lines(goals: Sequence[Goal], tables: Sequence[Table]) -> list[str]:
     """Each goal beside the ratio of this run, with its spread over the rounds."""
-    rows = [["", "goal", "measured", "min", "max", ""]]
+    rows = [["", "goal", "measured", "min", "max", "per server CPU", ""]]
     for goal in goals:
         name = f"{goal.table}: {goal.contestant} x {goal.reference}"
-        rows.append([name, f">= {goal.at_least:g}", *verdict(goal, goal.measured(tables))])
+        by_cpu = goal.per_cpu(tables)
+        cells = verdict(goal, goal.measured(tables))
+        cells.insert(3, "" if by_cpu is None else f"{by_cpu.median:.2f}")
+        rows.append([name, f">= {goal.at_least:g}", *cells])
     return ["goals", *aligned(rows)]
 
 

@@ -68,6 +68,18 @@ class Table:
             return Spread.of([their / our for our, their in pairs])
         return Spread.of([our / their for our, their in pairs])
 
+    def cpu_ratio(self, contestant: str, reference: str) -> Spread | None:
+        """The same by the servers' CPU time, which others on the machine disturb less."""
+        ours, theirs = self.entry(contestant), self.entry(reference)
+        if ours is None or theirs is None or ours.missing or theirs.missing:
+            return None
+        rates = [
+            [rate / share for rate, share in zip(each.samples, each.server_cpu, strict=False)]
+            for each in (ours, theirs)
+        ]
+        pairs = list(zip(*rates, strict=False))
+        return Spread.of([our / their for our, their in pairs]) if pairs else None
+
     def as_json(self) -> dict[str, Any]:
         """The table for `--json`, with every sample."""
         return {
@@ -90,13 +102,24 @@ class Goal:
 
     def as_json(self, tables: Sequence[Table]) -> dict[str, Any]:
         """The goal beside what was measured, null where it was not."""
-        return {**dataclasses.asdict(self), "measured": _as_dict(self.measured(tables))}
+        return {
+            **dataclasses.asdict(self),
+            "measured": _as_dict(self.measured(tables)),
+            "per_cpu": _as_dict(self.per_cpu(tables)),
+        }
 
     def measured(self, tables: Sequence[Table]) -> Spread | None:
-        for table in tables:
-            if table.key == self.table:
-                return table.ratio(self.contestant, self.reference)
-        return None
+        """The ratio by the clock on the wall."""
+        table = self._table(tables)
+        return None if table is None else table.ratio(self.contestant, self.reference)
+
+    def per_cpu(self, tables: Sequence[Table]) -> Spread | None:
+        """The ratio by the servers' CPU time."""
+        table = self._table(tables)
+        return None if table is None else table.cpu_ratio(self.contestant, self.reference)
+
+    def _table(self, tables: Sequence[Table]) -> Table | None:
+        return next((table for table in tables if table.key == self.table), None)
 
 
 def _as_dict(spread: Spread | None) -> dict[str, float] | None:

@@ -23,11 +23,20 @@ from results import Goal, Table
 from socket_rounds import SERVERS, TRANSPORTS, Server
 
 GOALS = (
-    Goal("decode 64 B", "wireroom", "websockets", 2.0),
+    Goal("decode 64 B", "wireroom", "websockets", 6.0),
+    Goal("decode 1 MiB", "wireroom", "websockets", 1.0),
     Goal("dispatch", "wireroom", core_rounds.HAND_WRITTEN, 1 / 1.3),
-    Goal("echo 1", "wireroom", "canned", 0.7),
-    Goal("echo 1", "wireroom", "canned (unbuffered)", 0.7),
-    Goal("fanout 8", "wireroom", "picows", 4.0),
+    Goal("echo 1", "wireroom", "canned", 0.9),
+    Goal("echo 1", "wireroom", "picows", 1.0),
+    Goal("echo 16", "wireroom", "picows", 6.0),
+    Goal("echo 16", "wireroom", "websockets", 15.0),
+    Goal("echo 16", "wireroom (async)", "picows", 3.0),
+    Goal("command 1", "wireroom", "aiohttp", 1.2),
+    Goal("fanout 1", "wireroom", "picows", 1.0),
+    Goal("fanout 8", "wireroom", "picows", 5.0),
+    Goal("fanout 8", "wireroom", "websockets", 10.0),
+    Goal("fanout 8 deflate", "wireroom", "websockets", 10.0),
+    Goal("connects", "asyncio", "websockets asyncio", 1.5),
 )
 SECTIONS = ("codec", "core", "echo", "commands", "fanout", "crowd", "transports", "idle", "scale")
 IDLE_CONNECTIONS = 5000
