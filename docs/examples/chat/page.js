@@ -403,8 +403,8 @@ function strangerEntry(entry) {
   const button = make("button", "room");
   button.type = "button";
   button.dataset.key = entry.name;
-  button.append(mark(), make("span", "label", entry.name), make("span", "count", String(entry.members)));
-  button.lastChild.setAttribute("aria-label", `${entry.members} here`);
+  button.append(mark(), make("span", "label", entry.name));
+  if (entry.members > 0) button.append(make("span", "count", `${entry.members} here`));
   button.addEventListener("click", () => void join(entry.name));
   item.append(button);
   return item;
@@ -497,7 +497,7 @@ function changed(conversation) {
 }
 
 function showBeginning() {
-  const text = !current.isLoaded ? "Loading …" : current.hasAll ? "This is where it begins." : "";
+  const text = !current.isLoaded ? "Loading …" : current.hasAll ? `This is the beginning of ${current.isDirect ? "your messages with " : ""}${current.title}.` : "";
   $("beginning").textContent = text;
 }
 

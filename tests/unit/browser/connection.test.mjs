@@ -200,6 +200,15 @@ test("an attempt that does not open in time is given up", async () => {
   assert.equal(client.state.name, "waiting");
 });
 
+test("a failure that no close follows is one too", async () => {
+  const client = start();
+  await settle();
+  world.socket.dispatchEvent(new Event("error"));
+  await world.advance(50);
+  assert.equal(client.state.name, "waiting");
+  assert.equal(client.state.code, 1006);
+});
+
 test("a WebSocket that cannot be made stops it", async () => {
   const client = start({
     WebSocket: class {

@@ -56,6 +56,7 @@ const DEFAULTS = {
   now: Date.now,
 };
 
+const FAILED_MS = 50; // for a close to follow an error
 const LONGEST_TIMER_MS = 2 ** 31 - 1; // a longer one would be due at once
 
 /** Why a request failed: the server's own code, or one of ours: see the class's types. */
@@ -240,7 +241,14 @@ export class Client extends EventTarget {
       this.#abandon();
       this.#lost(event.code, event.reason);
     }));
-    socket.addEventListener("error", () => {}); // close follows
+    // A close follows at once, but not in Node 20, if no connection was made.
+    socket.addEventListener("error", current(() => {
+      if (this.#state.name !== "connecting") return;
+      this.#after("open", FAILED_MS, () => {
+        this.#abandon();
+        this.#lost(1006, "no connection");
+      });
+    }));
   }
 
   #opened() {
