@@ -61,8 +61,9 @@ class Hub:
     drain soon. `foreign_wait` lets tasks of the transport's loop await what is ours. `enter` is for
     transports that run handlers in other threads: it runs a function as an input, and what such
     handlers ask of sessions, rooms, users and the hub goes through it. `post` has a function run as
-    an input soon, from any thread: for `completion`. `epoch` is a random text, which modules with
-    history need: it tells what this hub has kept from what another has. With `backplane` this
+    an input soon, from any thread: for `completion`. `current_task` tells a handler from the tasks
+    that it makes, where these may begin within its step. `epoch` is a random text, which modules
+    with history need: it tells what this hub has kept from what another has. With `backplane` this
     hub is a node among others, `epoch` is its name, and what comes from there goes to `deliver`.
     All may be left out.
     """
@@ -75,6 +76,7 @@ class Hub:
         foreign_wait: ForeignWait | None = None,
         enter: Enter | None = None,
         post: Post | None = None,
+        current_task: Callable[[], object] | None = None,
         epoch: str = "",
         backplane: BackplaneSettings | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class Hub:
         self._turn.foreign_wait = foreign_wait
         self._turn.enter = enter
         self._turn.post = post
+        self._turn.current_task = current_task
         # What application code sees of the hub, and by which types.
         self._seen: SessionHub = self if enter is None else GuardedHub(self, self._turn)
         self._session_type = Session if enter is None else GuardedSession

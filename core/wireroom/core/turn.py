@@ -47,6 +47,9 @@ class Turn:
 
     `post` is how results come in from other threads (`arrive`). Without it, or `enter`, there is
     one thread, and they come in where they are said.
+
+    `current_task` is for loops that may begin a task within `create_task` (asyncio's eager ones):
+    one that a handler makes begins within the handler's step, and this tells it from the handler.
     """
 
     __slots__ = (
@@ -55,6 +58,7 @@ class Turn:
         "_before_drain",
         "_numbers",
         "_posted",
+        "current_task",
         "deadlines",
         "dirty",
         "enter",
@@ -63,6 +67,7 @@ class Turn:
         "outputs",
         "post",
         "step",
+        "step_task",
         "stopwatch",
         "wake",
     )
@@ -73,6 +78,8 @@ class Turn:
         self.dirty: dict[int, None] = {}  # fds with something to send, in order
         self.outputs: deque[Output] = deque()
         self.step: Invocation | None = None  # the handler whose step is running
+        self.step_task: object = None  # in which task
+        self.current_task: Callable[[], object] | None = None
         self.wake: Callable[[], None] | None = None
         self.foreign_wait: ForeignWait | None = None
         self.enter: Enter | None = None
@@ -118,6 +125,12 @@ class Turn:
     def entered(self, call: Callable[[], T]) -> T:
         """Call something that reads or changes the hub, from wherever application code runs."""
         return call() if self.enter is None else self.enter(call)
+
+    def is_in_step(self) -> bool:
+        """Whether what runs now is a handler's step, and no task that was begun within it."""
+        if self.step is None:
+            return False
+        return self.current_task is None or self.current_task() is self.step_task
 
     def arrive(self, call: Callable[[], object]) -> None:
         """Call this as an input of the hub, soon, in the order said. In any thread.
@@ -182,7 +195,7 @@ class Wait:
     def __await__(self) -> Generator[Any, Any, None]:
         if self.done:
             return
-        if self._turn.step is not None:
+        if self._turn.is_in_step():
             while not self.done:  # a step may be taken for a wait that was given up
                 yield self
         elif self._turn.foreign_wait is not None:

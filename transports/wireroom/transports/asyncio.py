@@ -212,6 +212,7 @@ class Server(LoopDrain[_Connection]):
             spread_s=spread_s,
             close_code=close_code,
             secure=ssl is not None,
+            current_task=asyncio.current_task,
         )
         app.check_loop("asyncio")
         self.sockets: set[_Connection] = set()  # all connections, and the refused

@@ -91,6 +91,7 @@ class Drain(ABC, Generic[C]):
         close_code: int,
         secure: bool = False,
         enter: Enter | None = None,
+        current_task: Callable[[], object] | None = None,
     ) -> None:
         if secure and app.proxy_protocol:
             raise ConfigurationError(
@@ -110,6 +111,7 @@ class Drain(ABC, Generic[C]):
             foreign_wait=foreign_wait,
             enter=enter,
             post=self.post,
+            current_task=current_task,
             epoch=secrets.token_hex(4),
         )
         self.logger = logger

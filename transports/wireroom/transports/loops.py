@@ -39,6 +39,7 @@ class LoopDrain(Drain[C]):
         spread_s: float,
         close_code: int,
         secure: bool = False,
+        current_task: Callable[[], object],
     ) -> None:
         super().__init__(
             app,
@@ -50,6 +51,7 @@ class LoopDrain(Drain[C]):
             close_code=close_code,
             secure=secure,
             enter=self._enter if app.has_blocking_handlers else None,
+            current_task=current_task,
         )
         self._loop_thread = 0
         self._threads = Threads("wireroom-blocking", stack_bytes=0)

@@ -51,7 +51,9 @@ class TaskDrain(LoopDrain[C]):
             spread_s=spread_s,
             close_code=close_code,
             secure=secure,
+            current_task=self._current_task,
         )
+        self._is_trio = False  # where no task begins at once
         self._clock: Callable[[], float] = _not_started
         self._post: Callable[[Callable[[], object]], object] = _not_started
         self._cancellation: type[BaseException] = BaseException
@@ -74,6 +76,7 @@ class TaskDrain(LoopDrain[C]):
         trio = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_run():
             app.check_loop("trio")
+            self._is_trio = True
             self._clock = trio.current_time
             self._post = trio.lowlevel.current_trio_token().run_sync_soon
         else:
@@ -83,6 +86,9 @@ class TaskDrain(LoopDrain[C]):
             self._post = loop.call_soon_threadsafe
         self._cancellation = anyio.get_cancelled_exc_class()
         super().begin()
+
+    def _current_task(self) -> object:
+        return None if self._is_trio else asyncio.current_task()
 
     # -- time ---------------------------------------------------------------------------------
 

@@ -157,9 +157,13 @@ class Calls:
         """
         if not self.begin(invocation):
             return FINISHED
-        self._turn.step = invocation
+        turn = self._turn
+        before, task_before = turn.step, turn.step_task  # if this one begins within another's
+        turn.step = invocation
+        if turn.current_task is not None:
+            turn.step_task = turn.current_task()
         outcome = advance(invocation, error, value)
-        self._turn.step = None
+        turn.step, turn.step_task = before, task_before
         return self.end(invocation, outcome)
 
     def begin(self, invocation: Invocation) -> bool:
