@@ -30,8 +30,10 @@ from collections.abc import (
     Iterable,
     Mapping,
     MutableMapping,
+    Sequence,
 )
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar, final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -56,6 +58,7 @@ from wireroom.core.wire.host import (
     HostReader,
     TextMessage,
 )
+from wireroom.core.wire.request import Address
 
 from .drain import ShutdownReport
 from .tasks import TaskDrain
@@ -85,7 +88,6 @@ def authenticated_user(scope: Mapping[str, Any]) -> Any:
 def _new_request(scope: Scope, user: Any) -> Request:
     """The request of a scope. Raises `RemoteProtocolError` for what is none."""
     query = scope.get("query_string", b"").decode("latin-1")
-    client = scope.get("client")
     request = Request(
         method=scope.get("method", "GET"),
         target=_raw_path(scope) + (f"?{query}" if query else ""),
@@ -93,12 +95,20 @@ def _new_request(scope: Scope, user: Any) -> Request:
         headers=[
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         ],
-        client=None if not client else (client[0], client[1]) if client[1] else client[0],
+        client=_address(scope.get("client")),
         secure=scope.get("scheme") in ("https", "wss"),
     )
     request.scope = scope
     request.user = user
     return request
+
+
+def _address(client: Sequence[Any] | None) -> Address:
+    """Who has connected; None if the server does not know, as with Unix sockets."""
+    if not client or not client[0]:
+        return None
+    host, port = client
+    return (host, int(port)) if port else host
 
 
 def _raw_path(scope: Scope) -> str:
@@ -170,7 +180,10 @@ def _events(buffer: bytes, scope: Scope) -> list[Event]:
 
 @types.coroutine
 def _watched(awaitable: Awaitable[None], blocked: Callable[[], None]) -> Generator[Any, Any, None]:
-    """Await it; `blocked` is called if it does not end at once."""
+    """Await it; `blocked` is called if it does not end at once.
+
+    What `__await__` gives may be a bare iterator, as granian's are, without `send` and `throw`.
+    """
     steps = awaitable.__await__()
     try:
         yielded = next(steps)
@@ -178,14 +191,17 @@ def _watched(awaitable: Awaitable[None], blocked: Callable[[], None]) -> Generat
         return
     blocked()
     while True:
-        error: BaseException | None = None
-        value: Any = None
         try:
             value = yield yielded
-        except BaseException as raised:  # a cancellation, most likely
-            error = raised
+        except BaseException as error:  # a cancellation, most likely
+            throw = getattr(steps, "throw", None)
+            if throw is None:
+                raise
+            step = partial(throw, error)
+        else:
+            step = partial(next, steps) if value is None else partial(steps.send, value)
         try:
-            yielded = steps.send(value) if error is None else steps.throw(error)
+            yielded = step()
         except StopIteration:
             return
 

@@ -96,6 +96,7 @@ class Messages(Behaviours):
         client.send(*numbers)
         assert [client.receive() for _ in numbers] == numbers
 
+    @needs(Feature.EARLY_FRAMES)
     def test_a_handshake_and_messages_in_one_write(self, server: Server) -> None:
         server.start(echo_app())
         client = server.connect()
@@ -201,6 +202,7 @@ class Messages(Behaviours):
     @pytest.mark.parametrize(
         ("code", "reason"), [(1000, ""), (1001, "going"), (4999, "mine: €")], ids=str
     )
+    @needs(Feature.CLOSE_CODES)
     def test_the_code_of_a_close_is_echoed_and_told(
         self, server: Server, code: int, reason: str
     ) -> None:
@@ -212,6 +214,7 @@ class Messages(Behaviours):
         assert closed[0] == code
         assert closed[1] in (reason, "")  # a host may keep the reason to itself
 
+    @needs(Feature.CLOSE_ORDER)
     def test_a_close_comes_after_earlier_messages(self, server: Server) -> None:
         server.start(echo_app())
         client = server.open("/waiting")
