@@ -12,6 +12,7 @@ import click
 from wireroom.core import ConfigurationError
 
 from . import EXIT_CANNOT_START
+from .reports import report
 
 
 class CannotStartError(click.ClickException):
@@ -21,7 +22,7 @@ class CannotStartError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it."""
-        click.echo(f"wireroom: {self.message}", file=file, err=True)
+        report("cannot_start", f"wireroom: {self.message}")
 
 
 def problem_of(error: ConfigurationError) -> str:

@@ -13,7 +13,9 @@ TRANSPORTS: Final = ("asyncio", "uvloop", "anyio-asyncio", "trio", "blocking")
 
 
 class Listening(Protocol):
-    """A server of any transport."""
+    """A server of any transport. `close_code` is what sessions are told when it ends."""
+
+    close_code: int
 
     @property
     def addresses(self) -> Sequence[Any]:

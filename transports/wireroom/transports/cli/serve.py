@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from wireroom.core import App, ConfigurationError, Limits
+from wireroom.operations import logs, operations_of
 
 from ..drain import ShutdownReport
 from ..listening import BACKLOG, ListenOptions, close_listeners, format_address, open_listeners
@@ -17,12 +18,16 @@ from ..tls import Certificate
 from .certificates import reload_at_sighup
 from .limits import replace_limits
 from .loading import load_app
+from .notify import notify, take_notify_socket
 from .problems import explained, option_names
 from .reloading import inherited_sockets, serve_and_reload
+from .reports import report
 from .running import TRANSPORTS, Listening, run_on
+from .sharing import close_for_workers, open_for_workers
+from .worker import Worker, this_worker
+from .workers import Supervisor, worker_command
 
-_LOG_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
-_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_WORKERS_MAX: Final = 256
 
 
 def _octal(context: click.Context, parameter: click.Parameter, text: str) -> int:
@@ -123,8 +128,34 @@ def _octal(context: click.Context, parameter: click.Parameter, text: str) -> int
     help="Replace one of the app's Limits, as in --limit message_bytes_max=65536. Repeatable.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, _WORKERS_MAX),
+    help="So many processes on the port, each with the app, and one that watches over them.",
+)
+@click.option(
+    "--worker-port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="With --workers: each also listens on 127.0.0.1, on this port and those that follow.",
+)
+@click.option(
+    "--unready-s",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="With --workers: how long /readyz says 503 before the end begins.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: all that is said on stderr is one object a line.",
+)
+@click.option(
     "--log-level",
-    type=click.Choice(_LOG_LEVELS),
+    type=click.Choice(logs.LEVELS),
     default="warning",
     show_default=True,
     help="Of everything that is logged, on stderr. debug adds tracebacks of what stops the start.",
@@ -163,6 +194,10 @@ def serve(
     spread_s: float,
     close_code: str | None,
     limits: tuple[str, ...],
+    workers: int | None,
+    worker_port: int | None,
+    unready_s: float,
+    log_format: logs.LogFormat,
     log_level: str,
     reload: bool,
     reload_folders: tuple[Path, ...],
@@ -179,17 +214,21 @@ def serve(
       wireroom serve server:app --host '*' --certfile chain.pem --keyfile key.pem
       wireroom serve server:app --unix /run/chat.sock --unix-mode 666
       wireroom serve server:app --limit message_bytes_max=65536 --limit ping_interval_s=inf
+      wireroom serve server:app --workers 4 --log-format json
 
     When it listens it says so on stderr: "listening on http://127.0.0.1:8301". A signal closes
     every session and waits --grace-s seconds; a second one ends it at once. SIGHUP reads the
     certificate again, for connections to come; without TLS it ends the process, as usual.
+    With --workers, SIGUSR2 replaces one worker after another.
 
     Each option has a variable: WIREROOM_SERVE_PORT for --port, WIREROOM_APP for APP.
 
     Exit status: 0 after a signal, 1 if it fails while it runs, 2 if it cannot start: usage, an
     address in use, a certificate that cannot be read, an app that cannot be loaded or run.
     """
-    logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
+    take_notify_socket()
+    logs.configure(log_level, log_format)
+    worker = this_worker()
     options = option_names(context.command) | {
         "password": "--keyfile-password",
         "require_client_certificate": "--require-client-cert",
@@ -211,7 +250,22 @@ def serve(
             client_ca=client_ca,
             require_client_certificate=require_client_cert,
         )
-        if reload and (sockets := inherited_sockets()) is not None:
+        if workers is None or reload:
+            _check_without_workers(workers, worker_port, unready_s)
+        if worker is not None:
+            listen = {"sockets": worker.listeners, "backlog": backlog}
+        elif workers is not None:
+            replace_limits(Limits(), limits)
+            _serve_with_workers(
+                context,
+                listen,
+                workers,
+                worker_port,
+                secure=certificate is not None,
+                patience_s=spread_s + grace_s,
+                unready_s=unready_s,
+            )
+        elif reload and (sockets := inherited_sockets()) is not None:
             listen = {"sockets": sockets, "backlog": backlog}
         elif reload:
             if sys.platform == "win32":
@@ -226,40 +280,103 @@ def serve(
             )
         served = load_app(app)
         served.limits = replace_limits(served.limits, limits)
-        report = _serve(
+        ended = _serve(
             served,
             transport,
             certificate,
+            worker,
             grace_s=grace_s,
             spread_s=spread_s,
             close_code=int(close_code or (1012 if reload else 1001)),
             **listen,
         )
-    click.echo(
-        f"ended: {report.closed} sessions closed, {report.aborted} connections aborted,"
-        f" {report.cancelled} handlers cancelled",
-        err=True,
+    report(
+        "ended",
+        ("" if worker is None else f"worker {worker.number} ")
+        + f"ended: {ended.closed} sessions closed, {ended.aborted} connections aborted,"
+        f" {ended.cancelled} handlers cancelled",
+        closed=ended.closed,
+        aborted=ended.aborted,
+        cancelled=ended.cancelled,
+        dropped_messages=ended.dropped_messages,
     )
 
 
 def _serve(
-    app: App, transport: str, certificate: Certificate | None, **options: Any
+    app: App,
+    transport: str,
+    certificate: Certificate | None,
+    worker: Worker | None,
+    **options: Any,
 ) -> ShutdownReport:
-    scheme = "http" if certificate is None else "https"
-
     def ready(server: Listening) -> None:
-        where = [
-            f"{scheme}://{format_address(name)}"
-            if isinstance(name, tuple)
-            else format_address(name)
-            for name in server.addresses
-        ]
-        click.echo(f"listening on {', '.join(where)}", err=True)
+        if worker is not None:
+            worker.is_ready(server, lambda: _drain(app))
+            return
+        report("listening", _listening(server.addresses, secure=certificate is not None))
+        notify("READY=1")
 
     if certificate is not None:
         options["ssl"] = certificate.context
         reload_at_sighup(certificate)
     return run_on(transport, app, on_ready=ready, **options)
+
+
+def _listening(addresses: Iterable[Any], *, secure: bool) -> str:
+    scheme = "https" if secure else "http"
+    where = [
+        f"{scheme}://{format_address(name)}" if isinstance(name, tuple) else format_address(name)
+        for name in addresses
+    ]
+    return f"listening on {', '.join(where)}"
+
+
+def _drain(app: App) -> None:
+    """The end is near: `/readyz` says so, if there is one."""
+    installed = operations_of(app)
+    if installed is not None:
+        installed.health.drain()
+
+
+def _check_without_workers(workers: int | None, worker_port: int | None, unready_s: float) -> None:
+    """Raises `ConfigurationError` for what goes with workers only, or not with them."""
+    if workers is not None:
+        raise ConfigurationError("workers, reload", "exclude each other: give only one of them")
+    if worker_port is not None:
+        raise ConfigurationError("worker_port", "is for workers: give --workers too, or leave it")
+    if unready_s:
+        raise ConfigurationError("unready_s", "is for workers: give --workers too (1 is enough)")
+
+
+def _serve_with_workers(
+    context: click.Context,
+    listen: ListenOptions,
+    workers: int,
+    worker_port: int | None,
+    *,
+    secure: bool,
+    patience_s: float,
+    unready_s: float,
+) -> None:
+    """Raises SystemExit with the status."""
+    if sys.platform == "win32":
+        raise ConfigurationError("workers", "are not supported on Windows: leave it out")
+    arguments = sys.argv[1:] if context.obj is None else context.obj
+    sockets = open_for_workers(workers, listen, worker_port)
+    try:
+        shared = sockets[0] if worker_port is None else sockets[0][:-1]
+        supervisor = Supervisor(
+            worker_command(arguments),
+            sockets,
+            patience_s=patience_s,
+            unready_s=unready_s,
+            sighup_ends=not secure,
+            listening=_listening([sock.getsockname() for sock in shared], secure=secure),
+        )
+        status = supervisor.run()
+    finally:
+        close_for_workers(sockets)
+    raise SystemExit(status)
 
 
 def _serve_and_reload(
