@@ -53,6 +53,8 @@ class _HeadReader:
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == 431:
                 raise self._too_large() from error
+            if error.error_status_hint == 501:  # another transfer coding than chunked
+                raise RemoteProtocolError(str(error), status=501) from error
             raise RemoteProtocolError(f"malformed head: {error}", status=400) from error
         except (UnicodeError, ValueError) as error:
             raise RemoteProtocolError("malformed head", status=400) from error
