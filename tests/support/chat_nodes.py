@@ -36,7 +36,13 @@ class Node:
         }
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
+    @property
+    def pid(self) -> int:
+        """The process, while there is one."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *options: str) -> None:
         """Run it, and wait until it listens."""
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
@@ -45,6 +51,7 @@ class Node:
                     str(ROOT / "docs/examples/chat/server.py"),
                     "--port",
                     str(self.port),
+                    *options,
                 ],
                 env=self._environment,
                 stdout=subprocess.PIPE,
