@@ -448,11 +448,12 @@ function open(conversation, { isByUser = true } = {}) {
   $("text").placeholder = `Write to ${conversation.title}`;
   fitText();
   timeline.show(conversation);
+  showBeginning();
+  markRead();
   showFacts();
   showRooms();
   showTyping();
   if (!conversation.isLoaded) void loadOlder();
-  markRead();
   if (isByUser && matchMedia("(min-width: 45rem)").matches) $("text").focus();
   else if (isByUser) $("room-name").focus();
 }
@@ -497,7 +498,8 @@ function changed(conversation) {
 }
 
 function showBeginning() {
-  const text = !current.isLoaded ? "Loading …" : current.hasAll ? `This is the beginning of ${current.isDirect ? "your messages with " : ""}${current.title}.` : "";
+  const isNew = current.key.startsWith("to ");
+  const text = !current.isLoaded && !isNew ? "Loading …" : current.hasAll || isNew ? `This is the beginning of ${current.isDirect ? "your messages with " : ""}${current.title}.` : "";
   $("beginning").textContent = text;
 }
 

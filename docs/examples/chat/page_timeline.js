@@ -96,7 +96,11 @@ export class Timeline {
       else this.#list.insertBefore(element, at);
     }
     if (isAtEnd) this.toEnd();
-    else if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - top;
+    else if (anchor !== null) {
+      // It may have been made anew.
+      const { element } = this.#elements.get(`m${anchor.dataset.offset}`) ?? {};
+      if (element) this.#scroller.scrollTop += element.getBoundingClientRect().top - top;
+    }
     if (this.#editing !== null) this.#list.querySelector(".editor textarea")?.focus();
   }
 
@@ -266,7 +270,8 @@ export class Timeline {
 
   #firstVisible() {
     const top = this.#scroller.getBoundingClientRect().top;
-    return [...this.#list.children].find((each) => each.getBoundingClientRect().bottom > top + 8) ?? null;
+    const messages = [...this.#list.querySelectorAll("[data-offset]")]; // dividers may move to others
+    return messages.find((each) => each.getBoundingClientRect().bottom > top + 8) ?? null;
   }
 }
 
