@@ -8,7 +8,18 @@ import msgspec
 import pytest
 
 from driver import Peer, Simulation
-from wireroom.core import Accept, App, Limits, LocalProtocolError, Request, Room, Session
+from wireroom.core import (
+    Accept,
+    App,
+    ConfigurationError,
+    Limits,
+    LocalProtocolError,
+    Module,
+    PresenceChanged,
+    Request,
+    Room,
+    Session,
+)
 
 
 def presence_app(*, presence: bool = True) -> App:
@@ -163,3 +174,53 @@ def test_a_broadcast_may_choose_its_receivers() -> None:
     simulation.settle()
     assert reached == 1
     assert [peer.messages for peer in peers] == [["not for eve"], [], []]
+
+
+# -- by a handler of the application's ------------------------------------------------------------
+
+
+def test_a_handler_is_told_in_place_of_the_members() -> None:
+    app = presence_app()
+    module = next(module for _, module in app.modules)
+    assert isinstance(module, Module)
+    seen: list[tuple[str, int, list[Any], list[Any]]] = []
+
+    @module.on_presence
+    def changed(room: Room, changed: PresenceChanged) -> None:
+        joined, left = ([each.user for each in who] for who in (changed.joined, changed.left))
+        seen.append((room.name, len(room), joined, left))
+        room.broadcast("somebody came or left")
+
+    simulation = Simulation(app)
+    ann, bob = simulation.open("/ann"), simulation.open("/bob")
+    ann.send("join a")
+    bob.send("join a")
+    bob.lose()
+    assert seen == [("a", 1, ["ann"], []), ("a", 2, ["bob"], []), ("a", 1, [], ["bob"])]
+    assert ann.messages == 3 * ["somebody came or left"]
+    ann.lose()
+    assert len(seen) == 3  # nobody is there to be told
+
+
+def test_a_handler_of_presence_that_raises_is_reported() -> None:
+    app = presence_app()
+    module = next(module for _, module in app.modules)
+    assert isinstance(module, Module)
+
+    @module.on_presence
+    def changed(room: Room, changed: PresenceChanged) -> None:
+        raise ZeroDivisionError
+
+    simulation = Simulation(app)
+    ann = simulation.open("/ann")
+    ann.send("join a")
+    assert [type(error) for error in simulation.failures] == [ZeroDivisionError]
+    assert simulation.session(ann).is_connected
+
+
+def test_a_handler_of_presence_needs_presence() -> None:
+    module = App().module("/x")
+    with pytest.raises(ConfigurationError, match="presence=True"):
+
+        @module.on_presence
+        def changed(room: Room, changed: PresenceChanged) -> None: ...

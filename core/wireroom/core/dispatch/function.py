@@ -329,6 +329,7 @@ class FunctionModule:
         self.on_close_handler: Handler | None = None
         self.on_join_handler: Handler | None = None
         self.on_leave_handler: Handler | None = None
+        self.on_presence_handler: Handler | None = None
         self.presence = False
         self.history: History | None = None
         self.stages: Stages | None = None

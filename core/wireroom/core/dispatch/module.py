@@ -77,6 +77,7 @@ class SessionModule(Protocol):
     on_close_handler: Handler | None
     on_join_handler: Handler | None
     on_leave_handler: Handler | None
+    on_presence_handler: Handler | None
     presence: bool
     history: History | None
     stages: Stages | None
@@ -255,6 +256,7 @@ class Module:
         self.on_close_handler: Handler | None = None
         self.on_join_handler: Handler | None = None
         self.on_leave_handler: Handler | None = None
+        self.on_presence_handler: Handler | None = None
         self.on_error_handler: Handler | None = None
         self.presence = presence
         self.history = history
@@ -297,6 +299,18 @@ class Module:
         """Register `(session, room)`, called after a session has left a room: by itself, or
         because it closes (then before `on_close`)."""
         self._register("on_leave", handler, ("session", "room"))
+        return handler
+
+    def on_presence(self, handler: H) -> H:
+        """Register `(room, changed)`, called in place of telling a room's members, with the
+        `PresenceChanged` that they would get: once a turn, for who is here or at another node. The
+        module needs `presence=True`."""
+        self._register("on_presence", handler, ("room", "changed"))
+        if not self.presence:
+            raise ConfigurationError(
+                f"on_presence of {self.path}: {handler_name(handler)}",
+                "the module must have presence=True",
+            )
         return handler
 
     def command(
@@ -467,6 +481,7 @@ class Module:
             self.on_close_handler,
             self.on_join_handler,
             self.on_leave_handler,
+            self.on_presence_handler,
         )
         commands = [*self._commands.values(), *([self._default] if self._default else [])]
         around = [*self._middleware, *self._handshake_middleware]

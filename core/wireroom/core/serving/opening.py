@@ -21,7 +21,7 @@ from ..errors import (
 from ..events import RequestAnswered, SessionOpened
 from ..sessions.guarded import GuardedRoom
 from ..sessions.node import Node
-from ..sessions.rooms import Namespace, Room, RoomHook
+from ..sessions.rooms import Namespace, PresenceHook, Room, RoomHook
 from ..sessions.session import Session
 from ..sessions.stats import Stats
 from ..sessions.users import REPLACED_CODE, REPLACED_REASON, Users, user_id_of
@@ -107,6 +107,7 @@ class Opening:
         )
         namespace.on_join = self._room_hook(module.on_join_handler)
         namespace.on_leave = self._room_hook(module.on_leave_handler)
+        namespace.on_presence = self._presence_hook(module.on_presence_handler)
         parser = handler_name(type(module.parser))
         namespace.not_packed = lambda error: self._calls.report(None, parser, error)
         return namespace
@@ -132,6 +133,17 @@ class Opening:
             self._calls.call(session, handler, (session, room), name, called)
 
         return call
+
+    def _presence_hook(self, handler: Handler | None) -> PresenceHook | None:
+        if handler is None:
+            return None
+        name = handler_name(handler)
+
+        def called(result: object, error: BaseException | None) -> None:
+            if error is not None:
+                self._calls.report(None, name, error)
+
+        return lambda room, changed: self._calls.call(None, handler, (room, changed), name, called)
 
     def receive_head(self, session: Session, data: bytes) -> None:
         """Requests, one after another; several may come in one read."""

@@ -31,6 +31,9 @@ Pack: TypeAlias = Callable[[object], Message]
 RoomHook: TypeAlias = "Callable[[Session, Room], None]"
 """Is told of a session that has joined, or left."""
 
+PresenceHook: TypeAlias = "Callable[[Room, PresenceChanged], None]"
+"""Is told who came into a room and who left it, here or at another node."""
+
 
 @final
 class Namespace:
@@ -45,6 +48,7 @@ class Namespace:
         "not_packed",
         "on_join",
         "on_leave",
+        "on_presence",
         "pack",
         "room_sessions_max",
         "stats",
@@ -84,6 +88,7 @@ class Namespace:
             self.streams = Streams(history, self.members, epoch, turn, stats)
         self.on_join: RoomHook | None = None
         self.on_leave: RoomHook | None = None
+        self.on_presence: PresenceHook | None = None  # is called in place of telling the members
         self.not_packed: Callable[[Exception], None] | None = None  # is told why, if `pack` raises
         self.pack = pack
         self.room_sessions_max = room_sessions_max
@@ -161,7 +166,11 @@ class Namespace:
                     self._tell_presence(name, joined, left)
 
     def _tell_presence(self, name: str, joined: list[Member], left: list[Member]) -> None:
-        self._tell(name, PresenceChanged(name, joined, left))
+        changed = PresenceChanged(name, joined, left)
+        if self.on_presence is not None:
+            self.on_presence(self.room(name), changed)
+        else:
+            self._tell(name, changed)
 
     def _tell_missed(self, stream: Stream) -> None:
         position = RoomPosition(stream.name, stream.offset, stream.epoch)
