@@ -11,9 +11,9 @@ import concurrent.futures
 import contextvars
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -47,7 +47,7 @@ from wireroom.transports.conformance.behaviours import wait_until
 from wireroom.transports.conformance.client import Client
 
 T = TypeVar("T")
-Event = dict[str, Any]
+Event: TypeAlias = MutableMapping[str, Any]
 
 PATIENCE_S = 10.0
 
@@ -97,8 +97,11 @@ def opened(host: HostThread, path: str, **options: Any) -> ClientConnection:
     """A session of a client that is not ours."""
     options |= {"close_timeout": PATIENCE_S, "ping_interval": None}
     if isinstance(host.address, str):
-        return unix_connect(host.address, f"ws://localhost{path}", **options)
-    return connect(f"ws://127.0.0.1:{host.address[1]}{path}", proxy=None, **options)
+        client = unix_connect(host.address, f"ws://localhost{path}", **options)
+    else:
+        client = connect(f"ws://127.0.0.1:{host.address[1]}{path}", proxy=None, **options)
+    assert isinstance(client, ClientConnection)
+    return client
 
 
 def fetch(host: HostThread, path: str, method: str = "GET") -> tuple[int, bytes]:
@@ -214,14 +217,14 @@ def test_close_before_the_host_stops_has_our_code(host: Callable[[Any], HostThre
         await anyio.to_thread.run_sync(closing.wait)
         reports.append(await asgi.close())
 
-    with host(Starlette(routes=[Mount("/", app=asgi)], lifespan=lifespan)) as running:
-        with opened(running, "/rooms/a") as client:
+    outer = Starlette(routes=[Mount("/", app=asgi)], lifespan=lifespan)
+    with host(outer) as running, opened(running, "/rooms/a") as client:
+        client.recv(PATIENCE_S)
+        closing.set()
+        with pytest.raises(ConnectionClosed) as raised:
             client.recv(PATIENCE_S)
-            closing.set()
-            with pytest.raises(ConnectionClosed) as raised:
-                client.recv(PATIENCE_S)
-            assert raised.value.rcvd is not None
-            assert raised.value.rcvd.code == 1012
+        assert raised.value.rcvd is not None
+        assert raised.value.rcvd.code == 1012
     assert [report.closed for report in reports] == [1]
 
 
@@ -375,7 +378,7 @@ def test_a_refusal_has_its_status_if_the_server_can_send_it(run: Run, extension:
         def decide(request: Request) -> Reject:
             return Reject(401, "who?", {"WWW-Authenticate": "Bearer"})
 
-        extensions = {"websocket.http.response": {}} if extension else {}
+        extensions: Event = {"websocket.http.response": {}} if extension else {}
         async with hosted(ASGIApp(app), extensions=extensions) as host:
             event = await host.sent.receive()
             if not extension:

@@ -106,7 +106,7 @@ class Hypercorn:
     async def _serve(self, app: ASGI, ready: Ready) -> None:
         stopped = anyio.Event()
         if self._backend == "trio":
-            post = trio.lowlevel.current_trio_token().run_sync_soon
+            post: Callable[..., object] = trio.lowlevel.current_trio_token().run_sync_soon
             serve: Any = hypercorn.trio.serve
         else:
             post = asyncio.get_running_loop().call_soon_threadsafe

@@ -163,7 +163,7 @@ class Handlers(Behaviours):
     def test_a_handler_that_goes_on_without_its_peer_is_cancelled(
         self, server: Server, kind: str
     ) -> None:
-        app = App(limits=Limits(close_timeout_s=0.1))
+        app = App(limits=Limits(close_timeout_s=0.1, close_reply_timeout_s=0.1))
         told: Told[str] = Told()
 
         async def forever(session: Session) -> None:
