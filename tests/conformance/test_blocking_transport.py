@@ -36,7 +36,6 @@ from wireroom.core import (
     Hub,
     Limits,
     LocalProtocolError,
-    Request,
     Session,
     WebSocket,
     blocking,
@@ -382,64 +381,6 @@ def test_a_handler_that_catches_that_error_goes_on() -> None:
     with serving(app) as server, client(server, "/") as peer:
         peer.send("here")
         assert peer.receive() == "here"
-
-
-def test_a_blocking_handler_uses_its_session_and_is_one_at_a_time() -> None:
-    app, gate = make_app()
-    with serving(app) as server, client(server, "/blocking") as peer:
-        peer.send("one", "two")
-        gate.reached()
-        gate.open()
-        assert [peer.receive() for _ in range(4)] == ["one, and", "done", "two, and", "done"]
-
-
-def test_blocking_handlers_of_every_kind() -> None:
-    app = App()
-    seen: SimpleQueue[str] = SimpleQueue()
-    ticked = threading.Event()
-    module = app.module("/")
-
-    @module.on_handshake
-    @blocking
-    def check(request: Request) -> None:
-        seen.put("handshake")
-
-    @module.on_open
-    @blocking
-    def opened(session: Session) -> None:
-        seen.put("open")
-
-    @module.command("say")
-    @blocking
-    def say(ctx: Context) -> str:
-        ctx.reply({"type": "first"})
-        return "said"
-
-    @module.on_close
-    @blocking
-    def closed(session: Session) -> None:
-        seen.put(f"close {session.close_code}")
-
-    @app.http("/page")
-    @blocking
-    def page(request: Request) -> str:
-        return "a page"
-
-    @app.every(0.01)
-    @blocking
-    def tick(hub: Hub) -> None:
-        assert hub.stats().rooms == 0
-        ticked.set()
-
-    with serving(app) as server:
-        assert ticked.wait(PATIENCE_S)
-        with client(server, "/") as peer:
-            peer.send('{"type": "say"}')
-            assert [peer.receive() for _ in range(2)] == ['{"type":"first"}', "said"]
-            peer.close()
-        with Client.connect(server.addresses[0]) as plain:
-            assert plain.request("/page").body == b"a page"
-    assert [seen.get(timeout=PATIENCE_S) for _ in range(3)] == ["handshake", "open", "close 1000"]
 
 
 def test_each_handler_has_context_variables_of_its_own() -> None:

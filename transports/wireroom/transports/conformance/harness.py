@@ -39,6 +39,7 @@ class Feature(Enum):
     STALLS = "a peer that reads nothing is aborted at `stall_timeout_s`"
     CAPACITY = "beyond `connections_max` peers get 503"
     SHUTDOWN = "`grace_s`, `spread_s`, `close_code`, and a report of the end"
+    BLOCKING = "handlers marked as blocking run in threads, and hold up nobody"
     COMPLETIONS = "`Hub.completion`: results of other threads come in as inputs"
     TLS = "wss, with the client's certificate in `Request.client_certificate`"
     UNIX = "Unix sockets"
