@@ -6,18 +6,12 @@ from collections.abc import Iterable
 from typing import final
 
 from records import Account, Room, name_key
-from wireroom.core import Room as Members
 from wireroom.transports.tokens import Claims
 
 
 def account_of(claims: Claims) -> Account:
     """The account that a token of ours is about: a session's user."""
     return Account(int(claims.subject), str(claims.all["name"]))
-
-
-def accounts_in(members: Members) -> list[Account]:
-    """Who is connected in a room: each once, however many sessions they have."""
-    return list({session.user_id: session.user for session in members}.values())
 
 
 @final

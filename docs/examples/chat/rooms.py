@@ -6,7 +6,8 @@ from functools import partial
 
 import memberships
 from moderation import begin_record
-from people import Operators, accounts_in
+from people import Operators
+from presence import Presences
 from protocol import CreateRoom, JoinedRoom, JoinRoom, LeaveRoom, ListRooms, RoomEntry, RoomList
 from records import PAGE_MAX, BannedError, InvalidError, NotAllowedError, NotFoundError, Standing
 from refusals import refusing
@@ -24,7 +25,7 @@ async def list_rooms(ctx: Context, data: ListRooms, store: Store) -> RoomList:
                 each.name,
                 each.last_offset,
                 each.unread,
-                len(accounts_in(ctx.room(each.name))),
+                len({member.user for member in ctx.room(each.name).presence()}),
                 each.is_joined,
                 each.direct,
             )
@@ -69,7 +70,7 @@ async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Opera
         data.room,
         recovered=recovery.recovered,
         position=recovery.position,
-        members=accounts_in(ctx.room(data.room)),
+        members=ctx.hub.service(Presences).accounts_in(ctx.room(data.room)),
         last_offset=after.room.last_offset,
         read_offset=after.room.last_offset if after.read_offset is None else after.read_offset,
         may_moderate=operators.may_moderate(account, after.room),

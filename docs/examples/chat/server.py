@@ -72,6 +72,7 @@ def make_app(settings: ChatSettings | None = None) -> App:
         "/chat",
         subprotocols=["chat"],
         messages=ChatRequest,
+        presence=True,
         history=History(settings.chat_history_messages, settings.chat_history_s),
     )
     gate = TokenGate(
