@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, Self, Unpack, final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from wireroom.backplanes.link import Backplane
 from wireroom.core import App, IdsExhaustedError, LocalProtocolError
 from wireroom.core.wire.request import Address
 
@@ -243,6 +244,7 @@ class Server(TaskDrain[_Connection]):
         grace_s: float = 5.0,
         spread_s: float = 0.0,
         close_code: int = 1001,
+        backplane: Backplane | None = None,
         **listen: Unpack[SocketOptions],
     ) -> None:
         super().__init__(
@@ -252,6 +254,7 @@ class Server(TaskDrain[_Connection]):
             spread_s=spread_s,
             close_code=close_code,
             secure=ssl is not None,
+            backplane=backplane,
         )
         self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
         self.tls_failures = 0  # TLS handshakes that failed, or were not done in time
@@ -275,6 +278,7 @@ class Server(TaskDrain[_Connection]):
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self.run_clock)
+        self._group.start_soon(self.run_backplane)
         for listener in self._listeners:
             self._accepting.append(scope := anyio.CancelScope())
             self._group.start_soon(self._accept, listener, scope)
@@ -444,6 +448,7 @@ async def serve(
     grace_s: float = 5.0,
     spread_s: float = 0.0,
     close_code: int = 1001,
+    backplane: Backplane | None = None,
     handle_signals: bool = False,
     on_ready: Callable[[Server], object] | None = None,
     task_status: TaskStatus[Sequence[Any]] = anyio.TASK_STATUS_IGNORED,
@@ -462,6 +467,7 @@ async def serve(
         grace_s=grace_s,
         spread_s=spread_s,
         close_code=close_code,
+        backplane=backplane,
         **listen,
     )
     async with server:

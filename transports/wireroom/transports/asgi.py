@@ -40,6 +40,7 @@ from urllib.parse import quote, unquote_to_bytes
 import anyio
 import anyio.lowlevel
 
+from wireroom.backplanes.link import Backplane
 from wireroom.core import (
     App,
     ConfigurationError,
@@ -433,12 +434,27 @@ class _Connection:
 class _Server(TaskDrain[_Connection]):
     """A hub in the loop of a server. Its tasks are not of any one connection."""
 
-    def __init__(self, app: App, *, grace_s: float, spread_s: float, close_code: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        grace_s: float,
+        spread_s: float,
+        close_code: int,
+        backplane: Backplane | None,
+    ) -> None:
         if app.proxy_protocol:
             raise ConfigurationError(
                 "App.proxy_protocol", "PROXY headers are read by the ASGI server, not by the app"
             )
-        super().__init__(app, logger, grace_s=grace_s, spread_s=spread_s, close_code=close_code)
+        super().__init__(
+            app,
+            logger,
+            grace_s=grace_s,
+            spread_s=spread_s,
+            close_code=close_code,
+            backplane=backplane,
+        )
         self.loop = _running_loop()
         self._clock_scope = anyio.CancelScope()
         self._report: ShutdownReport | None = None
@@ -448,6 +464,7 @@ class _Server(TaskDrain[_Connection]):
     def begin(self) -> None:
         super().begin()
         contextvars.Context().run(self.spawn, self._run_clock)
+        contextvars.Context().run(self.spawn, self.run_backplane)
 
     def _woken(self) -> None:
         if self.reader is None:  # whose input will be drained
@@ -531,6 +548,7 @@ class ASGIApp:
         grace_s: float = 5.0,
         spread_s: float = 0.0,
         close_code: int = 1001,
+        backplane: Backplane | None = None,
         user: Callable[[Mapping[str, Any]], Any] = authenticated_user,
     ) -> None:
         self.app = app
@@ -538,6 +556,7 @@ class ASGIApp:
             "grace_s": grace_s,
             "spread_s": spread_s,
             "close_code": close_code,
+            "backplane": backplane,
         }
         self._user = user
         self._server: _Server | None = None

@@ -23,6 +23,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, cast, final
 
+from wireroom.backplanes.link import Backplane
 from wireroom.core import (
     App,
     ConfigurationError,
@@ -32,8 +33,9 @@ from wireroom.core import (
     LocalProtocolError,
     Wait,
 )
+from wireroom.core.backplane import BackplaneInput
 
-from .drain import ShutdownReport
+from .drain import FLUSH_S, ShutdownReport
 from .listening import (
     BACKLOG,
     SocketOptions,
@@ -201,6 +203,7 @@ class Server(LoopDrain[_Connection]):
         grace_s: float = 5.0,
         spread_s: float = 0.0,
         close_code: int = 1001,
+        backplane: Backplane | None = None,
         **listen: Unpack[SocketOptions],
     ) -> None:
         super().__init__(
@@ -213,7 +216,9 @@ class Server(LoopDrain[_Connection]):
             close_code=close_code,
             secure=ssl is not None,
             current_task=asyncio.current_task,
+            backplane=backplane,
         )
+        self._backplane_task: asyncio.Task[None] | None = None
         app.check_loop("asyncio")
         self.sockets: set[_Connection] = set()  # all connections, and the refused
         self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
@@ -251,6 +256,8 @@ class Server(LoopDrain[_Connection]):
         self.loop = asyncio.get_running_loop()
         self.begin()
         self.schedule_drain()  # periodic handlers need a timer, connections or not
+        if self.backplane is not None and self.link is not None:
+            self._backplane_task = self.loop.create_task(self.backplane.run(self.link))
         self._listeners = open_listeners(host=self._host, port=self._port, **self._listen)
         timeout = None if self._ssl is None else self.hub.limits.head_timeout_s
         for listener in self._listeners:
@@ -322,6 +329,11 @@ class Server(LoopDrain[_Connection]):
         with suppress(RuntimeError):  # the loop has ended, and the hub with it
             self.loop.call_soon_threadsafe(self._take_posted, call)
 
+    def deliver(self, events: Sequence[BackplaneInput]) -> None:
+        self.schedule_drain()
+        for event in events:
+            self.hub.deliver(event, now=self.now)
+
     def _take_posted(self, call: Callable[[], None]) -> None:
         self.schedule_drain()
         self.hub.woken(now=self.now)
@@ -357,6 +369,11 @@ class Server(LoopDrain[_Connection]):
             await self._wait_quiet(1.0)
         for connection in list(self.sockets):  # refused ones that linger
             connection.transport.abort()
+        self.drain()
+        if self._backplane_task is not None and self.link is not None:
+            await self.link.flush(lambda: self.is_said, FLUSH_S)
+            self._backplane_task.cancel()
+            await asyncio.wait([self._backplane_task])
         if self._timer is not None:
             self._timer.cancel()
         self.drain()
@@ -524,6 +541,7 @@ async def serve(
     grace_s: float = 5.0,
     spread_s: float = 0.0,
     close_code: int = 1001,
+    backplane: Backplane | None = None,
     handle_signals: bool = True,
     on_ready: Callable[[Server], object] | None = None,
     **listen: Unpack[SocketOptions],
@@ -541,6 +559,7 @@ async def serve(
         grace_s=grace_s,
         spread_s=spread_s,
         close_code=close_code,
+        backplane=backplane,
         **listen,
     )
     async with server:

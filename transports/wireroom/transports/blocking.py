@@ -30,6 +30,7 @@ from math import inf
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, final
 
+from wireroom.backplanes.link import Backplane
 from wireroom.core import (
     FINISHED,
     App,
@@ -39,9 +40,11 @@ from wireroom.core import (
     LocalProtocolError,
     Wait,
 )
+from wireroom.core.backplane import BackplaneInput
 from wireroom.core.wire.request import Address
 
-from .drain import Drain, ShutdownReport
+from .backplane_thread import BackplaneThread
+from .drain import FLUSH_S, Drain, ShutdownReport
 from .listening import (
     AcceptPressure,
     SocketOptions,
@@ -124,6 +127,7 @@ class Server(Drain[Connection]):
         grace_s: float = 5.0,
         spread_s: float = 0.0,
         close_code: int = 1001,
+        backplane: Backplane | None = None,
         connections_max: int = CONNECTIONS_MAX,
         stack_bytes: int = STACK_BYTES,
         **listen: Unpack[SocketOptions],
@@ -139,6 +143,7 @@ class Server(Drain[Connection]):
             spread_s=spread_s,
             close_code=close_code,
             secure=ssl is not None,
+            backplane=backplane,
         )
         app.check_loop(None)
         if connections_max < 1:
@@ -178,6 +183,7 @@ class Server(Drain[Connection]):
         self._waker: socket.socket  # closed for the thread that accepts to end
         self._woken_by: socket.socket
         self._own: list[threading.Thread] = []
+        self._backplane_thread: BackplaneThread | None = None
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -194,6 +200,8 @@ class Server(Drain[Connection]):
             thread = threading.Thread(target=work, name=f"wireroom-{name}", daemon=True)
             self._own.append(thread)
             thread.start()
+        if self.backplane is not None and self.link is not None:
+            self._backplane_thread = BackplaneThread(self.backplane, self.link)
 
     def __enter__(self) -> Self:
         self.start()
@@ -291,6 +299,10 @@ class Server(Drain[Connection]):
         if not self._wait_end(self.spread_s + self.grace_s):
             self.act(self.abort_rest)
             self.wait_idle(_LAST_WAIT_S)
+        if self._backplane_thread is not None:
+            with self._changed:
+                self._changed.wait_for(lambda: self.is_said, FLUSH_S)
+            self._backplane_thread.end()
         for connection in list(self.sockets):  # refused ones that linger, and TLS handshakes
             connection.abort()
         with self._clock:
@@ -340,6 +352,13 @@ class Server(Drain[Connection]):
 
     def post(self, call: Callable[[], None]) -> None:
         self.act(call)
+
+    def deliver(self, events: Sequence[BackplaneInput]) -> None:
+        self.act(lambda: self._deliver(events))
+
+    def _deliver(self, events: Sequence[BackplaneInput]) -> None:
+        for event in events:
+            self.hub.deliver(event, now=self.hub.now)
 
     def _drain_all(self) -> tuple[list[Connection], list[_Task]]:
         """Drain the hub; gives which connections have something to write, and the handlers' steps
@@ -535,6 +554,7 @@ def serve(
     grace_s: float = 5.0,
     spread_s: float = 0.0,
     close_code: int = 1001,
+    backplane: Backplane | None = None,
     connections_max: int = CONNECTIONS_MAX,
     stack_bytes: int = STACK_BYTES,
     handle_signals: bool = True,
@@ -554,6 +574,7 @@ def serve(
         grace_s=grace_s,
         spread_s=spread_s,
         close_code=close_code,
+        backplane=backplane,
         connections_max=connections_max,
         stack_bytes=stack_bytes,
         **listen,

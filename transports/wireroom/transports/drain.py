@@ -11,9 +11,10 @@ import dataclasses
 import logging
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
 
+from wireroom.backplanes.link import Backplane, Link
 from wireroom.core import (
     App,
     Cancel,
@@ -32,6 +33,14 @@ from wireroom.core import (
     SessionOpened,
     ShutdownWrite,
     Wait,
+)
+from wireroom.core.backplane import (
+    Append,
+    BackplaneInput,
+    Publish,
+    ReadHistory,
+    Subscribe,
+    Unsubscribe,
 )
 from wireroom.core.turn import Enter
 
@@ -58,6 +67,8 @@ class Connection(Protocol):
 
 
 C = TypeVar("C", bound=Connection)
+
+FLUSH_S: Final = 2.0  # for what waits to reach the backplane, at the end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,6 +103,7 @@ class Drain(ABC, Generic[C]):
         secure: bool = False,
         enter: Enter | None = None,
         current_task: Callable[[], object] | None = None,
+        backplane: Backplane | None = None,
     ) -> None:
         if secure and app.proxy_protocol:
             raise ConfigurationError(
@@ -105,6 +117,9 @@ class Drain(ABC, Generic[C]):
             raise ConfigurationError(
                 "close_code", f"must be 1001 (going away) or 1012 (restart), not {close_code!r}"
             )
+        name = secrets.token_hex(4)
+        self.backplane = backplane
+        self.link = None if backplane is None else Link(name, self.deliver)
         self.hub = Hub(
             app,
             wake=wake,
@@ -112,7 +127,8 @@ class Drain(ABC, Generic[C]):
             enter=enter,
             post=self.post,
             current_task=current_task,
-            epoch=secrets.token_hex(4),
+            epoch=name,
+            backplane=None if backplane is None else backplane.settings,
         )
         self.logger = logger
         self.connections: dict[int, C] = {}
@@ -154,6 +170,10 @@ class Drain(ABC, Generic[C]):
     def post(self, call: Callable[[], None]) -> None:
         """Have `call` run as an input of the hub, soon, from any thread; not if it has ended."""
 
+    @abstractmethod
+    def deliver(self, events: Sequence[BackplaneInput]) -> None:
+        """Give the hub what came from the backplane, and drain, now or soon."""
+
     # -- draining the hub ---------------------------------------------------------------------
 
     def drain(self) -> None:
@@ -183,6 +203,9 @@ class Drain(ABC, Generic[C]):
             case SessionOpened() | SessionClosed() | RequestAnswered():
                 if self.logger.isEnabledFor(logging.DEBUG):
                     self._log_fact(output)
+            case Publish() | Append() | ReadHistory() | Subscribe() | Unsubscribe():
+                if self.link is not None:
+                    self.link.put(output)
             case Disconnect() | ShutdownWrite() | PauseReading() | ResumeReading():
                 if (connection := self.connections.get(output.fd)) is not None:
                     self._carry_out_on(connection, output)
@@ -268,6 +291,11 @@ class Drain(ABC, Generic[C]):
     def is_quiet(self) -> bool:
         """Whether there is no connection and no handler."""
         return not self.connections and not self.handlers
+
+    @property
+    def is_said(self) -> bool:
+        """Whether nothing waits that other nodes are still to be told, as far as they can be."""
+        return not self.hub.is_backplane_connected or not self.hub.stats().waiting_publishes
 
     def begin_shutdown(self) -> None:
         """Sessions are told, over `spread_s` seconds; nobody new is taken."""

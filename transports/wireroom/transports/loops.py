@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final, TypeVar, final
 
+from wireroom.backplanes.link import Backplane
 from wireroom.core import FINISHED, App, Hub, Invocation, Wait
 
 from .drain import C, Drain
@@ -40,6 +41,7 @@ class LoopDrain(Drain[C]):
         close_code: int,
         secure: bool = False,
         current_task: Callable[[], object],
+        backplane: Backplane | None = None,
     ) -> None:
         super().__init__(
             app,
@@ -52,6 +54,7 @@ class LoopDrain(Drain[C]):
             secure=secure,
             enter=self._enter if app.has_blocking_handlers else None,
             current_task=current_task,
+            backplane=backplane,
         )
         self._loop_thread = 0
         self._threads = Threads("wireroom-blocking", stack_bytes=0)

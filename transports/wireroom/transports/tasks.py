@@ -13,15 +13,17 @@ import logging
 import sys
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
+from wireroom.backplanes.link import Backplane
 from wireroom.core import App, Hub, Invocation, LocalProtocolError, Wait
+from wireroom.core.backplane import BackplaneInput
 
-from .drain import C
+from .drain import FLUSH_S, C
 from .loops import Drive, LoopDrain
 
 T = TypeVar("T")
@@ -41,6 +43,7 @@ class TaskDrain(LoopDrain[C]):
         spread_s: float,
         close_code: int,
         secure: bool = False,
+        backplane: Backplane | None = None,
     ) -> None:
         super().__init__(
             app,
@@ -52,7 +55,9 @@ class TaskDrain(LoopDrain[C]):
             close_code=close_code,
             secure=secure,
             current_task=self._current_task,
+            backplane=backplane,
         )
+        self._backplane_scope = anyio.CancelScope()
         self._is_trio = False  # where no task begins at once
         self._clock: Callable[[], float] = _not_started
         self._post: Callable[[Callable[[], object]], object] = _not_started
@@ -228,6 +233,19 @@ class TaskDrain(LoopDrain[C]):
             except BaseException as error:
                 future.set_exception(error)
 
+    # -- other nodes --------------------------------------------------------------------------
+
+    def deliver(self, events: Sequence[BackplaneInput]) -> None:
+        self._look()
+        for event in events:
+            self.hub.deliver(event, now=self.time())
+
+    async def run_backplane(self) -> None:
+        """Be one of several nodes, until the end."""
+        if self.backplane is not None and self.link is not None:
+            with self._backplane_scope:
+                await self.backplane.run(self.link)
+
     # -- the end ------------------------------------------------------------------------------
 
     def stop_now(self) -> None:
@@ -263,6 +281,9 @@ class TaskDrain(LoopDrain[C]):
             self._stopped_now = False
             await self._wait_quiet(1.0)
         self.drain()
+        if self.link is not None:
+            await self.link.flush(lambda: self.is_said, FLUSH_S)
+            self._backplane_scope.cancel()
 
     async def _wait_quiet(self, seconds: float) -> bool:
         """Whether all connections and handlers ended in time; False at once after `stop_now`."""

@@ -1,0 +1,238 @@
+"""Servers that a Redis joins, on any transport, and clients of them that know where they stand."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import anyio
+import msgspec
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from redis_server import PrivateRedis
+from wireroom.backplanes.redis import RedisBackplane
+from wireroom.core import (
+    Accept,
+    App,
+    BackplaneSettings,
+    Context,
+    History,
+    Hub,
+    Position,
+    Recovery,
+    Request,
+)
+from wireroom.transports.anyio import Server as AnyioServer
+from wireroom.transports.asyncio import Server as AsyncioServer
+from wireroom.transports.blocking import Server as BlockingServer
+
+T = TypeVar("T")
+
+TIMEOUT_S: Final = 20.0
+TRANSPORTS: Final = ("asyncio", "trio", "blocking")
+
+
+class Enter(msgspec.Struct):
+    room: str = "a"
+    position: Position | None = None
+
+
+class Say(msgspec.Struct):
+    text: str
+    room: str = "a"
+
+
+class Said(msgspec.Struct, tag_field="type", tag="said"):
+    text: str
+
+
+def make_app(history: History | None = None) -> App:
+    """Rooms to enter and to say something in; presence in those of /present."""
+    app = App()
+    kept = history or History(messages_max=1000, age_s=60.0)
+    for path, presence in (("/{user}", False), ("/present/{user}", True)):
+        module = app.module(path, history=kept, presence=presence)
+
+        @module.on_handshake
+        def bind(request: Request) -> Accept:
+            return Accept(user=request.path_params["user"])
+
+        @module.command("enter")
+        async def enter(ctx: Context, data: Enter) -> Recovery:
+            return await ctx.session.recover(data.room, data.position)
+
+        @module.command("say")
+        def say(ctx: Context, data: Say) -> None:
+            ctx.session.room(data.room).broadcast(Said(data.text))
+
+    return app
+
+
+class Node:
+    """One server; `kill` is for those that are to say nothing at their end."""
+
+    def __init__(
+        self,
+        redis: PrivateRedis | str,
+        transport: str = "asyncio",
+        *,
+        app: App | None = None,
+        settings: BackplaneSettings | None = None,
+        **options: Any,
+    ) -> None:
+        url = redis if isinstance(redis, str) else redis.url
+        self.backplane = RedisBackplane(
+            url, settings=settings, retry_s=0.02, retry_max_s=0.2, **options
+        )
+        self._app = app or make_app()
+        self._ready: Future[Any] = Future()
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+        if transport == "blocking":
+            self._server = BlockingServer(self._app, port=0, backplane=self.backplane, grace_s=1.0)
+            self._server.start()
+        else:
+            run = partial(anyio.run, self._serve, transport, backend=transport)
+            self._thread = threading.Thread(target=run, daemon=True)
+            self._thread.start()
+            self._server = self._ready.result(TIMEOUT_S)
+        self.port = self._server.addresses[0][1]
+
+    async def _serve(self, transport: str) -> None:
+        new_server: Any = AsyncioServer if transport == "asyncio" else AnyioServer
+        try:
+            async with new_server(
+                self._app, port=0, backplane=self.backplane, grace_s=1.0
+            ) as server:
+                self._ready.set_result(server)
+                await server.serve_forever()
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            raise
+
+    def call(self, function: Callable[[Hub], T]) -> T:
+        """Call something with the hub, as an input of it."""
+        if self._thread is None:
+            result: T = self._server.call(function)
+            return result
+        answer: T = self._server.call_from_thread(function).result(TIMEOUT_S)
+        return answer
+
+    def wait(self, is_so: Callable[[Hub], bool]) -> None:
+        """Until something is so."""
+        until = time.monotonic() + TIMEOUT_S
+        while not self.call(is_so):
+            assert time.monotonic() < until, "it never is"
+            time.sleep(0.005)
+
+    def wait_connected(self, connected: bool = True) -> None:
+        """Until Redis is there, or is known to be away."""
+        self.wait(lambda hub: hub.is_backplane_connected is connected)
+
+    def stop(self) -> None:
+        """In order."""
+        if self._thread is None:
+            self._server.shutdown()
+        else:
+            self.call(lambda hub: self._server.stop())
+            self._thread.join(TIMEOUT_S)
+            assert not self._thread.is_alive()
+
+
+class Client:
+    """A member of a room, who notes what it hears, and where it stands."""
+
+    def __init__(self, node: Node, user: str = "ann", position: Any = None) -> None:
+        self.user = user
+        self.position = position
+        self.heard: list[str] = []
+        self.recovered: list[bool] = []
+        self.missed = 0  # times that it was told of missed messages
+        self.presence: list[tuple[list[str], list[str]]] = []
+        self._connection: ClientConnection
+        self.connect(node)
+
+    def connect(self, node: Node) -> None:
+        """Enter the room, from where it stands."""
+        self._open = ExitStack()
+        self._connection = self._open.enter_context(
+            connect(
+                f"ws://127.0.0.1:{node.port}/{self.user}",
+                compression=None,
+                open_timeout=TIMEOUT_S,
+                close_timeout=TIMEOUT_S,
+            )
+        )
+        count = len(self.recovered) + 1
+        self._send(type="enter", position=self.position, request_id=1)
+        self._read(lambda: len(self.recovered) == count)
+
+    def _send(self, **fields: object) -> None:
+        self._connection.send(msgspec.json.encode(fields).decode())
+
+    def say(self, text: str) -> None:
+        """In the room."""
+        self._send(type="say", text=text)
+
+    def hear(self, count: int) -> list[str]:
+        """All that it has heard, once it is so many texts."""
+        self._read(lambda: len(self.heard) >= count)
+        return self.heard
+
+    def wait_missed(self) -> None:
+        """Until it is told that messages are missed."""
+        before = self.missed
+        self._read(lambda: self.missed > before)
+
+    def wait_presence(self, count: int) -> None:
+        """Until it was told so often who is there."""
+        self._read(lambda: len(self.presence) >= count)
+
+    def _read(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self._take(msgspec.json.decode(self._connection.recv(TIMEOUT_S)))
+
+    def _take(self, message: Any) -> None:
+        kind = message["type"]
+        position = message.get("position")
+        if kind == "reply":
+            data = message["data"]
+            self.recovered.append(data["recovered"])
+            position = data["position"]
+        elif kind == "said":
+            self.heard.append(message["text"])
+        elif kind == "messages_missed":
+            self.missed += 1
+        elif kind == "presence":
+            users = [[each["user"] for each in message[what]] for what in ("joined", "left")]
+            self.presence.append((users[0], users[1]))
+        if position is not None:
+            before = self.position
+            if kind == "said" and before is not None and before["epoch"] == position["epoch"]:
+                assert position["offset"] == before["offset"] + 1, "doubled, or left out"
+            self.position = {"offset": position["offset"], "epoch": position["epoch"]}
+
+    def lose(self) -> None:
+        """The connection is gone, and nothing is said."""
+        self._connection.socket.shutdown(socket.SHUT_RDWR)
+        self._open.close()
+
+    def close(self) -> None:
+        """In order."""
+        self._open.close()
+
+    def wait_closed(self) -> int | None:
+        """The code that the server closes it with."""
+        try:
+            while True:
+                self._connection.recv(TIMEOUT_S)
+        except ConnectionClosed as closed:
+            return None if closed.rcvd is None else closed.rcvd.code

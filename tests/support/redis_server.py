@@ -1,0 +1,107 @@
+"""A Redis of the tests' own: on a Unix socket in a temporary folder, to kill and restart.
+
+server = PrivateRedis()
+server.start()
+backplane = RedisBackplane(server.url)
+server.kill()
+server.start()
+server.remove()
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT_S = 20.0
+MISSING = "Redis is not installed: apt-get install redis-server"
+
+
+class PrivateRedis:
+    """One server. Without `durable` it has forgotten everything after `kill`."""
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="wr-redis-"))
+        self.path = self._folder / "s"
+        program = shutil.which("redis-server")
+        assert program is not None, MISSING
+        self._command = [program, "--port", "0", "--unixsocket", str(self.path)]
+        self._command += ["--dir", str(self._folder), "--save", "", "--loglevel", "warning"]
+        if durable:
+            self._command += ["--appendonly", "yes", "--appendfsync", "always"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = (self._folder / "log").open("wb")
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"unix://{self.path}"
+
+    def start(self) -> None:
+        """Run, and wait until it answers."""
+        assert self._process is None or self._process.poll() is not None
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
+        until = time.monotonic() + START_TIMEOUT_S
+        while self.command("PING") != b"+PONG\r\n":
+            assert self._process.poll() is None, self._said()
+            assert time.monotonic() < until, f"Redis does not start: {self._said()}"
+            time.sleep(0.01)
+
+    def command(self, *words: str) -> bytes:
+        """What it says, as it stands in the protocol; nothing if it is away."""
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(START_TIMEOUT_S)
+                sock.connect(str(self.path))
+                sock.sendall(b" ".join(word.encode() for word in words) + b"\r\n")
+                return sock.recv(65536)
+        except OSError:
+            return b""
+
+    def kill(self) -> None:
+        """With SIGKILL."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(START_TIMEOUT_S)
+
+    def pause(self) -> None:
+        """Answer nothing, with connections open, until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """End it, and delete all it had."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _said(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")[-4000:]
+
+
+def redis_server(*, durable: bool = False) -> Iterator[PrivateRedis]:
+    """What a fixture yields: a running server, or a skip that says what to install."""
+    if shutil.which("redis-server") is None:
+        pytest.skip(MISSING)
+    server = PrivateRedis(durable=durable)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
