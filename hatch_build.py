@@ -45,9 +45,11 @@ HOT_MODULES = (
     "sessions.rooms",
     "sessions.sending",
     "sessions.session",
+    "sessions.stats",
     "sessions.users",
     "turn",
     "wire.frames",
+    "wire.framing_engine",
     "wire.masking",
 )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         ServerProtocol,
     )
 
-    from wireroom.core.wire.framing import Framing
+    from wireroom.core.wire.framing_engine import Framing
 
 Decoding = Callable[[int], str]
 Encoding = Callable[[int], bytes]

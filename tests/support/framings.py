@@ -8,7 +8,8 @@ from typing import Final, TypeAlias
 
 from wireroom.core.wire.deflate import Deflate, DeflateParameters
 from wireroom.core.wire.engines import ENGINES as ENGINE_CLASSES
-from wireroom.core.wire.framing import FrameEvent, Framing, FramingLimits, Violation
+from wireroom.core.wire.framing import FrameEvent, FramingLimits, Violation
+from wireroom.core.wire.framing_engine import Framing
 
 Cut: TypeAlias = Callable[[bytes], list[bytes]]
 

@@ -44,11 +44,11 @@ from wireroom.core.wire.deflate import DeflateParameters
 from wireroom.core.wire.framing import (
     CloseReceived,
     FrameEvent,
-    Framing,
     PingReceived,
     PongReceived,
     Violation,
 )
+from wireroom.core.wire.framing_engine import Framing
 
 BYTES_MAX: Final = 1000
 FRAGMENTS_MAX: Final = 5

@@ -45,12 +45,12 @@ from wireroom.core.wire.engines import new_framing
 from wireroom.core.wire.framing import (
     CloseReceived,
     FrameEvent,
-    Framing,
     FramingLimits,
     PingReceived,
     PongReceived,
     Violation,
 )
+from wireroom.core.wire.framing_engine import Framing
 
 LENGTHS = (0, 1, 124, 125, 126, 127, 65535, 65536)
 CODES_ON_THE_WIRE = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, final
 
+from mypy_extensions import mypyc_attr
+
 from ..sessions.rooms import Room
 from ..sessions.session import Session, SessionHub
 from ..sessions.state import SessionState
@@ -19,8 +21,11 @@ from ..wire.framing import Message
 from .parsers import ErrorReply, Reply, RequestId
 
 handled: Final[ContextVar[Context | Session | None]] = ContextVar("wireroom.handled", default=None)
+set_handled: Final = handled.set  # for every message: looking them up costs as much
+reset_handled: Final = handled.reset
 
 
+@mypyc_attr(free_list_len=1)  # one comes and goes with each message
 @final
 class Context:
     """One message: who sent it, which command it is, and its data.

@@ -29,7 +29,7 @@ from ..wire.framing import Message, Violation
 from ..wire.handshake import Origins, check_origins
 from ..wire.header_grammar import is_token
 from ..wire.request import Request
-from .context import Context, Failed, Handling, handled
+from .context import Context, Failed, Handling, reset_handled, set_handled
 from .decisions import Accept
 from .described import CommandDescription, ModuleKind
 from .effects import are_effects, carry_out
@@ -670,7 +670,7 @@ class _Receiver:
 
 def _handle(context: Context, call: Handler, first: object, second: object) -> object:
     """Call a message's handler. Gives None, a `Handling` to go on with, or a `Failed`."""
-    token = handled.set(context)
+    token = set_handled(context)
     try:
         result = call(first, second)
         kind = type(result)
@@ -683,7 +683,7 @@ def _handle(context: Context, call: Handler, first: object, second: object) -> o
         context.finish()
         raise
     finally:
-        handled.reset(token)
+        reset_handled(token)
     return None
 
 

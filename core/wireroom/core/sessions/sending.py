@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LocalProtocolError
 from ..turn import Turn
-from ..wire.framing import Framing, Message
+from ..wire.framing import Message
+from ..wire.framing_engine import Framing
 from ..wire.states import State
 from .stats import Stats
 

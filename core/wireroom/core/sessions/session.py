@@ -19,7 +19,8 @@ from ..events import PauseReading, ResumeReading
 from ..limits import Limits
 from ..turn import READY, Invocation, Ready, Sleep, Turn, Wait
 from ..wire.close_codes import CloseCode, check_close
-from ..wire.framing import CloseReceived, Framing, Message, Violation
+from ..wire.framing import CloseReceived, Message, Violation
+from ..wire.framing_engine import Framing
 from ..wire.handshake import Upgrade
 from ..wire.host import HostReader
 from ..wire.http_head import RequestReader

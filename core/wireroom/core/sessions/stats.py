@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, final
 
 EndedBy: TypeAlias = Literal["us", "peer", "nobody"]
 
 
-@dataclasses.dataclass(slots=True)
+@final
+@dataclasses.dataclass
 class Stats:
     """Counts since the hub began; the first six say how things are now."""
 

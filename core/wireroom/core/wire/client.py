@@ -26,12 +26,12 @@ from .engines import new_framing
 from .framing import (
     CloseReceived,
     FrameEvent,
-    Framing,
     Message,
     PingReceived,
     RandomBytes,
     Violation,
 )
+from .framing_engine import Framing
 from .header_grammar import is_host
 from .http_head import Answer, ResponseReader
 from .request import HeaderItems, MultiDict

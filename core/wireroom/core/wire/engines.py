@@ -7,7 +7,8 @@ from typing import Final, Literal, TypeAlias
 from ..limits import Limits
 from .deflate import Deflate, DeflateParameters
 from .frames import FrameCodec
-from .framing import Framing, FramingLimits, RandomBytes, no_randomness
+from .framing import FramingLimits, RandomBytes, no_randomness
+from .framing_engine import Framing
 from .wsproto_framing import WsprotoFraming
 
 EngineName: TypeAlias = Literal["wireroom", "wsproto"]

@@ -36,6 +36,7 @@ from .framing import (
     Violation,
     no_randomness,
 )
+from .framing_engine import Framing
 from .masking import (
     COMPILED,
     KEY_REPEATS,
@@ -124,8 +125,8 @@ def _error(message: str, code: int = CloseCode.PROTOCOL_ERROR) -> RemoteProtocol
 
 
 @final
-class FrameCodec:
-    """One connection's framing. See `framing.Framing` for what the methods mean.
+class FrameCodec(Framing):
+    """One connection's framing. See `Framing` for what the methods mean.
 
     `random_bytes(4)` gives the masking keys of a client; a server needs none.
     """
@@ -156,8 +157,6 @@ class FrameCodec:
         "_short_max",
         "_threshold",
         "_utf8_tail",
-        "more",
-        "sharing_key",
     )
 
     def __init__(
@@ -169,8 +168,7 @@ class FrameCodec:
         settings: Deflate | None = None,
         random_bytes: RandomBytes = no_randomness,
     ) -> None:
-        self.more = False
-        self.sharing_key: object = None if client else "plain"
+        super().__init__(None if client else "plain")
         self._client = client
         self._random_bytes = random_bytes
         self._message_bytes_max = limits.message_bytes_max

@@ -1,6 +1,5 @@
-"""What a framing engine is: bytes in, messages and control frames out, and the way back.
+"""What goes into a framing engine (`framing_engine.Framing`) and comes out of it.
 
-Two engines have this interface: `frames.FrameCodec`, ours, and `wsproto_framing.WsprotoFraming`.
 A message is simply a `str` or a `bytes`; only what is rarer gets an object of its own.
 Pure; imports only values.
 """
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from ..errors import ConfigurationError
 from ..limits import Limits
@@ -78,39 +77,6 @@ class FramingLimits:
             batch_messages=limits.inbox_messages_max,
             batch_bytes=limits.inbox_bytes_max,
         )
-
-
-class Framing(Protocol):
-    """One connection's framing after the handshake."""
-
-    @property
-    def more(self) -> bool:
-        """Whether `receive` stopped at its batch bound and keeps bytes for another call."""
-
-    @property
-    def sharing_key(self) -> object:
-        """One object for all whose frames of equal messages are equal; None means never share."""
-
-    def receive(self, data: bytes) -> list[FrameEvent]:
-        """Take what the peer sent; return what it completes, in order. Never raises for it.
-
-        A `CloseReceived` or a `Violation` is the last event there will ever be.
-        """
-
-    def hold(self, data: bytes) -> None:
-        """Keep `data` for the next `receive`, while nothing more may be handled."""
-
-    def encode_message(self, message: Message) -> bytes:
-        """The frame for one text or binary message."""
-
-    def encode_ping(self, payload: bytes) -> bytes:
-        """A Ping frame; the payload is at most 125 bytes."""
-
-    def encode_pong(self, payload: bytes) -> bytes:
-        """A Pong frame; the payload is at most 125 bytes."""
-
-    def encode_close(self, code: int | None, reason: str) -> bytes:
-        """A Close frame; no code gives an empty one."""
 
 
 def no_randomness(count: int) -> bytes:

@@ -14,6 +14,7 @@ from ..errors import LocalProtocolError
 from .close_codes import CloseCode
 from .frames import close_payload
 from .framing import CloseReceived, FrameEvent, FramingLimits, Message, Violation
+from .framing_engine import Framing
 from .handshake import is_own_header
 from .http_head import response_parts
 from .request import Request, Response
@@ -94,10 +95,10 @@ class HostReader:
 
 
 @final
-class HostFraming:
+class HostFraming(Framing):
     """Stands in for a framing engine: keeps its bounds and its order, and frames nothing.
 
-    Pings and Pongs are the host's. See `framing.Framing` for what the methods mean.
+    Pings and Pongs are the host's. See `Framing` for what the methods mean.
     """
 
     __slots__ = (
@@ -106,13 +107,10 @@ class HostFraming:
         "_ended",
         "_events",
         "_message_bytes_max",
-        "more",
-        "sharing_key",
     )
 
     def __init__(self, limits: FramingLimits) -> None:
-        self.more = False
-        self.sharing_key: object = "host"
+        super().__init__("host")
         self._message_bytes_max = limits.message_bytes_max
         self._batch_messages = limits.batch_messages
         self._batch_bytes = limits.batch_bytes

@@ -57,6 +57,7 @@ from .framing import (
     Violation,
     no_randomness,
 )
+from .framing_engine import Framing
 
 _SLICE: Final = 64 * 1024  # bytes given to wsproto at once, since it copies what it is given
 _PARTS_MAX: Final = 1024  # pieces of a message before they are joined
@@ -190,8 +191,8 @@ class _Guard(Extension):
 
 
 @final
-class WsprotoFraming:
-    """One connection's framing by wsproto. See `framing.Framing` for what the methods mean."""
+class WsprotoFraming(Framing):
+    """One connection's framing by wsproto. See `Framing` for what the methods mean."""
 
     __slots__ = (
         "_batch_bytes",
@@ -206,8 +207,6 @@ class WsprotoFraming:
         "_protocol",
         "_random_bytes",
         "_threshold",
-        "more",
-        "sharing_key",
     )
 
     def __init__(
@@ -220,8 +219,7 @@ class WsprotoFraming:
         random_bytes: RandomBytes = no_randomness,
     ) -> None:
         settings = settings or Deflate()
-        self.more = False
-        self.sharing_key: object = None if client else "plain"
+        super().__init__(None if client else "plain")
         inflater = deflater = None
         if deflate is not None:
             ours, theirs, bits = (
