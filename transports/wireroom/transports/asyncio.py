@@ -322,8 +322,21 @@ class Server(LoopDrain[_Connection]):
         return function(self.hub)
 
     def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
-        """Have `function(hub)` called in the server's loop, from any thread."""
-        return asyncio.run_coroutine_threadsafe(self.call(function), self.loop)
+        """Have `function(hub)` called in the server's loop, from any thread. Raises RuntimeError if
+        the loop has ended."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self.loop.call_soon_threadsafe(self._answer, function, future)
+        return future
+
+    def _answer(self, function: Callable[[Hub], T], future: concurrent.futures.Future[T]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        self.schedule_drain()
+        self.hub.woken(now=self.now)
+        try:
+            future.set_result(function(self.hub))
+        except BaseException as error:
+            future.set_exception(error)
 
     def post(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop has ended, and the hub with it
