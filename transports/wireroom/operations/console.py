@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, final
 
+from wireroom.browser import SCRIPT
 from wireroom.core import (
     Accept,
     App,
@@ -86,6 +87,8 @@ _FILES: Final = (
     ("/console", "console.html", "text/html; charset=utf-8"),
     ("/console/console.css", "console.css", "text/css; charset=utf-8"),
     ("/console/console.js", "console.js", "text/javascript; charset=utf-8"),
+    ("/console/console_charts.js", "console_charts.js", "text/javascript; charset=utf-8"),
+    ("/console/wireroom.js", SCRIPT, "text/javascript; charset=utf-8"),
 )
 
 _FAILURES: Final = (
@@ -116,7 +119,7 @@ def install_console(
         )
     gate = _Token(token)
     for path, name, content_type in _FILES:
-        body = Path(__file__).with_name(name).read_bytes()
+        body = (Path(__file__).parent / name).read_bytes()
         app.http(path)(_file(Response(200, body, PAGE_HEADERS, content_type=content_type)))
     app.provide(Console, lambda: Console(health, version, clock))
     feed = app.module("/console/feed")
