@@ -59,7 +59,7 @@ class Proxy:
 
     def open(self, path: str, **options: Any) -> ClientConnection:
         """A WebSocket through the proxy."""
-        return connect(
+        client: ClientConnection = connect(
             f"wss://{HOST}:{self.port}{path}",
             sock=self._socket(),
             ssl=self._tls,
@@ -67,6 +67,7 @@ class Proxy:
             proxy=None,
             **options,
         )
+        return client
 
     def get(self, path: str) -> tuple[int, bytes]:
         """A plain request through the proxy."""

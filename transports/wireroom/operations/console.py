@@ -55,7 +55,7 @@ from .feed import (
 )
 from .health import Health
 from .latency import BOUNDS_S, Latency
-from .scan import Scan
+from .scan import Scan, address_of
 
 logger: Final = logging.getLogger("wireroom.console")
 
@@ -171,7 +171,8 @@ class _Token:
             if session.is_connected:
                 ctx.reply(console.welcome())
             return
-        logger.warning("a wrong token, from %s", session.address, extra=session_fields(session))
+        fields = {"event": "wrong_token", **session_fields(session)}
+        logger.warning("a wrong token, from %s", address_of(session), extra=fields)
         await ctx.sleep(WRONG_TOKEN_S)
         session.close(UNAUTHENTICATED_CODE, "the token is not the console's")
 
@@ -360,7 +361,7 @@ def _kick(ctx: Context, data: Kick) -> Kicked | ErrorReply:
         return ErrorReply("invalid_data", str(error))
     logger.warning(
         "an operator at %s has closed fd %d: %d %s",
-        ctx.session.address,
+        address_of(ctx.session),
         data.fd,
         data.code,
         data.reason,

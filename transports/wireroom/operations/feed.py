@@ -111,7 +111,7 @@ class Authenticate(msgspec.Struct, tag_field="type", tag="authenticate"):
     token: Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-class Watch(msgspec.Struct, tag_field="type", tag="watch"):
+class Watch(msgspec.Struct, tag_field="type", tag="watch", frozen=True):
     """Which sessions are shown, and in which order."""
 
     sort: Sort = "outbox_bytes"

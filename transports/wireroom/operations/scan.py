@@ -36,6 +36,7 @@ class Scan:
         self._sessions: list[Session] = []
         self._bytes: dict[int, tuple[int, int]] = {}  # received and sent, by generation
         self._rates: dict[int, tuple[float, float]] = {}
+        self._found: dict[Watch, Sessions] = {}  # since then
         self._looked_at = 0.0
         self._pause = 0  # looks to leave out
 
@@ -44,6 +45,7 @@ class Scan:
         if self._pause > 0:
             self._pause -= 1
             return
+        self._found = {}
         self._sessions = hub.sessions()
         rooms = hub.rooms()
         self._pause = max(len(self._sessions), len(rooms)) // SCAN_MAX
@@ -55,6 +57,7 @@ class Scan:
     def forget(self) -> None:
         """Nobody is interested any more."""
         self._sessions = []
+        self._found = {}
         self._bytes = {}
         self._rates = {}
         self._pause = 0
@@ -85,7 +88,12 @@ class Scan:
                 )
 
     def sessions(self, watch: Watch, now: float) -> Sessions:
-        """Those that `watch` asks for, as they were at the latest look."""
+        """Those that `watch` asks for, as they were at the latest look or soon after."""
+        if watch not in self._found:
+            self._found[watch] = self._find(watch, now)
+        return self._found[watch]
+
+    def _find(self, watch: Watch, now: float) -> Sessions:
         found = [session for session in self._sessions if session.is_connected]
         total = len(found)
         if watch.search:
@@ -117,7 +125,7 @@ class Scan:
             generation=session.generation,
             path=_cut(session.path),
             user=None if session.user_id is None else _cut(str(session.user_id)),
-            address=_address(session),
+            address=address_of(session),
             age_s=now - session.opened_at,
             outbox_bytes=session.outbox.waiting,
             inbox_messages=len(session.inbox),
@@ -135,14 +143,15 @@ def _room_row(path: str, room: Room) -> RoomRow:
     return RoomRow(_cut(path), _cut(room.name), len(room))
 
 
+def address_of(session: Session) -> str:
+    """Where its peer is, for people to read."""
+    return "" if session.address is None else _cut(format_address(session.address))
+
+
 def _searched(session: Session) -> str:
     user = "" if session.user_id is None else session.user_id
-    parts = [str(session.fd), session.path, str(user), _address(session), *session.rooms]
+    parts = [str(session.fd), session.path, str(user), address_of(session), *session.rooms]
     return "\n".join(parts).casefold()
-
-
-def _address(session: Session) -> str:
-    return "" if session.address is None else _cut(format_address(session.address))
 
 
 def _cut(text: str) -> str:
