@@ -83,6 +83,17 @@ class Server:
         return [sys.executable, str(HERE / self.arguments[0]), *self.arguments[1:]]
 
 
+# What an ASGI server's framing decides before our app hears of it.
+ASGI_DECIDES = {
+    "3.[234]": "whether messages before a violation are answered",
+    "4.[12].[345]": "whether messages before a violation are answered",
+    "5.15": "whether messages before a violation are answered",
+}
+UVICORN_DECIDES = ASGI_DECIDES | {
+    "6.4.[1234]": "text is checked when the message is whole",
+    "7.1.5": "the code after a message that is not whole",
+}
+
 SERVERS = {
     "asyncio": Server(("server.py", "--transport", "asyncio")),
     "asyncio-wsproto": Server(("server.py", "--transport", "asyncio", "--framing", "wsproto")),
@@ -90,6 +101,9 @@ SERVERS = {
     "anyio-asyncio": Server(("server.py", "--transport", "anyio-asyncio")),
     "trio": Server(("server.py", "--transport", "trio")),
     "blocking": Server(("server.py", "--transport", "blocking")),
+    "uvicorn": Server(("asgi_server.py", "--host", "uvicorn"), UVICORN_DECIDES),
+    "hypercorn": Server(("asgi_server.py", "--host", "hypercorn"), ASGI_DECIDES),
+    "hypercorn-trio": Server(("asgi_server.py", "--host", "hypercorn-trio"), ASGI_DECIDES),
 }
 
 

@@ -10,7 +10,7 @@
         return await asgi.call(lambda hub: hub.user(name).send(text))
 
 The server does the handshake, the framing and the Pings; the hub does the rest. Bytes are taken
-from the hub only when the last `await send` has returned. See docs/embedding.md.
+from the hub only when the last `await send` has returned. See docs/asgi.md.
 """
 
 from __future__ import annotations
