@@ -36,11 +36,11 @@ TOKEN = "a-token-of-the-tests"
 pytestmark = pytest.mark.servers
 
 
-def program(name: str) -> str:
+def program(name: str, package: str = "") -> str:
     """Where it is; skips where it is not installed."""
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if found is None:
-        pytest.skip(f"{name} is not installed: apt-get install {name}")
+        pytest.skip(f"{name} is not installed: apt-get install {package or name}")
     return found
 
 
@@ -255,7 +255,7 @@ def is_served(proxy: Proxy) -> bool:
 
 
 def test_the_units_of_systemd_are_valid(tmp_path: Path) -> None:
-    verify = program("systemd-analyze")
+    verify = program("systemd-analyze", "systemd")
     executable = tmp_path / "wireroom"
     executable.write_text("#!/bin/sh\n")
     executable.chmod(0o755)
