@@ -3,7 +3,7 @@
 import { TimeChart, columnChart, sparkline } from "./console_charts.js";
 import { Client } from "./wireroom.js";
 
-const SPAN_S = 300; // of the charts
+const SPAN_MAX_S = 300; // of the charts
 const SPARK = 60; // values of a small line
 
 const $ = (id) => document.getElementById(id);
@@ -168,7 +168,7 @@ let latencies = []; // of the last minute: {time, counts, sum_s}
 function show(snapshot) {
   newest = snapshot;
   past.push({ time: snapshot.time, sessions: snapshot.gauges.sessions, rates: snapshot.rates });
-  past = past.filter(({ time }) => time > snapshot.time - SPAN_S);
+  past = past.filter(({ time }) => time > snapshot.time - SPAN_MAX_S);
   latencies.push({ time: snapshot.time, counts: snapshot.latency.counts, sum_s: snapshot.latency.sum_s });
   latencies = latencies.filter(({ time, counts }) =>
     time > snapshot.time - 60 - intervalS && counts.every((each, index) => each <= snapshot.latency.counts[index]));
@@ -176,8 +176,9 @@ function show(snapshot) {
   document.title = `${count(snapshot.gauges.sessions)} sessions · Wireroom console`;
   showChecks(snapshot);
   showTiles(snapshot);
-  messagesChart.show(past, SPAN_S);
-  bytesChart.show(past, SPAN_S);
+  const spanS = Math.min(SPAN_MAX_S, Math.max(60, 30 * Math.ceil((snapshot.time - past[0].time) / 30)));
+  messagesChart.show(past, spanS);
+  bytesChart.show(past, spanS);
   showLatency(snapshot);
   showBars($("closes"), snapshot.closes, (each) => [closeName(each), each.count, whole.format(each.count)]);
   $("rooms-total").textContent = whole.format(snapshot.rooms.total);

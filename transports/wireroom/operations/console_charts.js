@@ -74,7 +74,7 @@ export class TimeChart {
     for (let minutes = 0; minutes * 60 <= this.spanS; minutes++) {
       const anchor = minutes === 0 ? "end" : "middle";
       const at = { class: "axis", x: x(newest - minutes * 60), y: TOP + PLOT + 16, "text-anchor": anchor };
-      if (x(newest - minutes * 60) > LEFT + 8) parts.push(svg("text", at, minutes ? `−${minutes} min` : "now"));
+      parts.push(svg("text", at, minutes ? `−${minutes} min` : "now"));
     }
     this.#series.forEach(({ kind }, index) => {
       const line = points.map((point, n) => [x(point.time), y(values[index][n])]);
