@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,3 +93,18 @@ def test_the_wheel_has_the_files(distributions: Distributions) -> None:
         for name in ("wireroom.js", "wireroom.d.ts", "package.json", "py.typed"):
             packed = wheel.read(f"wireroom/browser/{name}")
             assert packed == SCRIPT.with_name(name).read_bytes()
+
+
+def test_the_documented_programs_and_codes_are_true() -> None:
+    docs = (ROOT / "docs" / "browser.md").read_text("utf-8")
+    programs = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
+    spaces: list[dict[str, Any]] = [{} for _ in programs]
+    for program, space in zip(programs, spaces, strict=True):
+        exec(compile(program, "browser.md", "exec", dont_inherit=True), space)
+    assert ask(spaces[0]["app"], "/wireroom.js").status == 200
+    assert [path for path, _ in spaces[1]["app"].modules] == ["/chat"]
+    script = SCRIPT.read_text("utf-8")
+    for name, option in (("STOP_CODES", "stopCodes"), ("SOON_CODES", "soonCodes")):
+        (codes,) = re.findall(rf"{name} = Object\.freeze\(\[([\d, ]+)\]\)", script)
+        (row,) = re.findall(rf"^\| (1.*?) \|.*`{option}`", docs, re.MULTILINE)
+        assert re.findall(r"\d{4}", row) == codes.split(", ")

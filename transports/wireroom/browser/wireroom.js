@@ -20,7 +20,13 @@ export const STOP_CODES = Object.freeze([1000, 1002, 1003, 1007, 1008, 1009, 101
 export const SOON_CODES = Object.freeze([1012, 1013, 4419]);
 
 /** Codes of error replies to a join that may go better later. */
-export const JOIN_RETRY_CODES = Object.freeze(["store_away", "store_busy", "rate_limited", "handler_failed"]);
+export const JOIN_RETRY_CODES = Object.freeze([
+  "store_away",
+  "store_busy",
+  "store_slow",
+  "rate_limited",
+  "handler_failed",
+]);
 
 const DEFAULTS = {
   subprotocols: [],
@@ -258,7 +264,7 @@ export class Client extends EventTarget {
     } else {
       const generation = this.#generation;
       this.#enter({ name: "authenticating", attempt: this.#attempts });
-      if (generation === this.#generation) this.#transmit({ [this.#options.typeKey]: "authenticate", ...this.#wrapped({ token: this.#token }) });
+      if (generation === this.#generation) this.#authenticate();
     }
   }
 
@@ -293,7 +299,11 @@ export class Client extends EventTarget {
     }
     if (generation !== this.#generation || !token || token === this.#token) return;
     this.#token = token;
-    this.#transmit({ [this.#options.typeKey]: "authenticate", ...this.#wrapped({ token }) });
+    this.#authenticate();
+  }
+
+  #authenticate() {
+    this.#socket.send(this.#packed("authenticate", { token: this.#token }));
   }
 
   /** Forget the socket, and let it end by itself. */
