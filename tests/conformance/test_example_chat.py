@@ -24,6 +24,7 @@ from harnesses import (
     run_asyncio,
     run_uvloop,
 )
+from memberships import standing
 from postgresql import PrivatePostgreSQL
 from records import Account
 from store import Store
@@ -475,3 +476,99 @@ def test_echo_and_pages(new_chat: NewChat) -> None:
     assert echo.client.receive() == "hello"
     for path in ("/", "/healthz"):
         assert Client.connect(chat.address).request(path).status == 200
+
+
+def test_who_may_not_write_cannot_rewrite(new_chat: NewChat) -> None:
+    chat = new_chat(chat_operators="Eve")
+    ann, eve = chat.enter("Ann"), chat.enter("Eve")
+    for person in (ann, eve):
+        person.ask("join_room", room="lobby")
+    message = {
+        "room": "lobby",
+        "offset": ann.ask("chat_message", room="lobby", text="one")["offset"],
+    }
+    eve.ask("mute", room="lobby", name="Ann", seconds=60)
+    assert refusal(ann, "edit_message", text="what I may not say", **message) == "muted"
+    assert texts(eve.ask("history", room="lobby")) == ["one"]
+    assert "deleted_at" in ann.ask("delete_message", **message)
+
+
+def test_what_two_say_to_each_other_has_no_moderator(new_chat: NewChat) -> None:
+    chat = new_chat(chat_operators="Eve")
+    ann, bob, eve = map(chat.enter, ("Ann", "Bob", "Eve"))
+    room = ann.ask("direct_message", to="Bob", text="hello")["room"]
+    for name in (room, "@1.99"):  # whether there is one is not said
+        assert refusal(eve, "kick", room=name, name="Bob") == "not_allowed"
+        assert refusal(eve, "slow_mode", room=name, seconds=60) == "not_allowed"
+    assert texts(bob.ask("history", room=room)) == ["hello"]
+
+
+def test_who_is_kicked_while_joining_is_told_so(new_chat: NewChat) -> None:
+    chat = new_chat(chat_operators="Eve")
+    ann, eve = chat.enter("Ann"), chat.enter("Eve")
+    eve.ask("join_room", room="lobby")
+    looks = []
+    read = chat.store.read
+
+    def kicking(call: Callable[[Any], T]) -> Any:
+        if getattr(call, "func", None) is not standing:
+            return read(call)
+        looks.append(call)
+        if len(looks) < 2:
+            return read(call)
+
+        def kick_first(connection: Any) -> T:
+            eve.ask("kick", room="lobby", name="Ann")
+            return call(connection)
+
+        return read(kick_first)
+
+    chat.store.read = kicking
+    assert refusal(ann, "join_room", room="lobby") == "not_allowed"
+    assert ann.hear("kicked")["room"] == "lobby"
+    assert refusal(ann, "chat_message", room="lobby", text="here") == "not_joined"
+
+
+def test_strangers_do_not_keep_each_other_out(new_chat: NewChat) -> None:
+    chat = new_chat(chat_requests_burst=2, chat_requests_per_s=0.01)
+    token = token_of(Account(1, "Ann"))
+    for _ in range(5):
+        assert chat.connect("/chat").ask("authenticate", token=token)["subject"] == "1"
+
+
+@pytest.mark.parametrize("fields", [{"room": "a\0b"}, {"room": "@1." + "9" * 5000}])
+@pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)]
+)
+def test_names_that_no_room_has(
+    database: str, fields: dict[str, Any], new_chat: NewChat, request: pytest.FixtureRequest
+) -> None:
+    url = None
+    if database == "postgresql":
+        url = request.getfixturevalue("postgresql").new_database()
+    chat = new_chat(database_url=url)
+    ann = chat.enter("Ann")
+    name = fields["room"]
+    for kind, more in {
+        "join_room": {"room": name},
+        "history": {"room": name},
+        "mark_read": {"room": name, "offset": 1},
+        "kick": {"room": "lobby", "name": name},
+        "direct_message": {"to": name, "text": "hello"},
+        "list_rooms": {"after": name},
+    }.items():
+        assert refusal(ann, kind, **more) == "invalid_data"
+    assert (
+        refusal(chat.connect("/accounts"), "log_in", name=name, password=PASSWORD) == "invalid_data"
+    )
+    assert chat.call(lambda hub: hub.stats().handler_failures) == 0
+
+
+def test_names_that_look_like_another(new_chat: NewChat) -> None:
+    accounts = new_chat().connect("/accounts")
+    accounts.ask("register", name="Peter Cox", password=PASSWORD)
+    for name in ("peter  cox", "Peter\u3164 Cox", "Peter Cox\ufe0f", "Peter\u2800Cox\u2800 "):
+        assert refusal(accounts, "register", name=name, password=PASSWORD) in (
+            "name_taken",
+            "invalid_data",
+        )

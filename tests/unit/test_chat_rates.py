@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rate_limits import site_of
 from rates import Rate, Rates, too_fast
+from wireroom.core.wire.request import Address
 
 
 def test_a_burst_and_then_a_rate() -> None:
@@ -42,3 +44,20 @@ def test_rates_that_are_none(per_s: float, burst: float) -> None:
 def test_what_is_said() -> None:
     assert too_fast(0.01) == "that was too fast: try again in 1 second"
     assert too_fast(1.5) == "that was too fast: try again in 2 seconds"
+
+
+@pytest.mark.parametrize(
+    ("address", "site"),
+    [
+        (("192.0.2.1", 5000), "192.0.2.1"),
+        (("2001:db8:1:2:3:4:5:6", 5000), "2001:db8:1:2::/64"),
+        (("2001:db8:1:2::7", 5001), "2001:db8:1:2::/64"),
+        (("::ffff:192.0.2.1", 5000), "192.0.2.1"),
+        (("fe80::1%eth0", 5000), "fe80::/64"),
+        (("unknown", 0), "unknown"),
+        ("/run/chat.sock", None),
+        (None, None),
+    ],
+)
+def test_what_an_address_is_counted_by(address: Address, site: str | None) -> None:
+    assert site_of(address) == site

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Final, final
 
 import moderation_queries as queries
+from memberships import direct_ids
 from people import Operators
 from protocol import Ban, Kick, Kicked, Mute, SlowMode, SystemNotification, Unban, Unmute
-from records import Moderation
+from records import Moderation, NotAllowedError
 from refusals import refusing
 from store import Store
 from store_results import StoreError
@@ -66,6 +67,8 @@ async def _moderate(
     to: str | None,
     seconds: float | None = None,
 ) -> Moderation:
+    if direct_ids(room) is not None:  # whether there is one or not is nobody else's business
+        raise NotAllowedError("what two say to each other has no moderator")
     stored = store.write(
         partial(
             queries.moderate,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import final
 
-from records import Account, Room, name_key
+from names import name_key
+from records import Account, Room
 from wireroom.transports.tokens import Claims
 
 

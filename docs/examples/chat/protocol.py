@@ -10,12 +10,14 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from records import Account, StoredMessage
+from records import NAME_CHARACTERS_MAX, Account, StoredMessage
 from wireroom.core import Position
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
 SlowModeSeconds = Annotated[float, msgspec.Meta(ge=0, le=86400)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# What is looked for; PostgreSQL takes no NUL.
+Name = Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX, pattern=r"^[^\0]*\Z")]
 
 # -- requests of /accounts --------------------------------------------------------------------
 
@@ -30,7 +32,7 @@ class Register(msgspec.Struct, tag_field="type", tag="register"):
 class LogIn(msgspec.Struct, tag_field="type", tag="log_in"):
     """Answered with `LoggedIn`."""
 
-    name: str
+    name: Name
     password: str
 
 
@@ -48,7 +50,7 @@ class LoggedIn(msgspec.Struct, frozen=True):
 class ListRooms(msgspec.Struct, tag_field="type", tag="list_rooms"):
     """Rooms by name, those after a name; answered with `RoomList`."""
 
-    after: str = ""
+    after: Name = ""
 
 
 class CreateRoom(msgspec.Struct, tag_field="type", tag="create_room"):
@@ -61,21 +63,21 @@ class JoinRoom(msgspec.Struct, tag_field="type", tag="join_room"):
     """Hear what is said in a room, and first what was since a position; answered with
     `JoinedRoom`."""
 
-    room: str
+    room: Name
     position: Position | None = None
 
 
 class LeaveRoom(msgspec.Struct, tag_field="type", tag="leave_room"):
     """Hear no more of it, and be no member."""
 
-    room: str
+    room: Name
 
 
 class SendMessage(msgspec.Struct, tag_field="type", tag="chat_message"):
     """Say something in a room; answered with the `StoredMessage` once it is stored. Sent again with
     the same `client_id`, it is stored once."""
 
-    room: str
+    room: Name
     text: str
     client_id: str | None = None
 
@@ -83,7 +85,7 @@ class SendMessage(msgspec.Struct, tag_field="type", tag="chat_message"):
 class SendDirectMessage(msgspec.Struct, tag_field="type", tag="direct_message"):
     """Say something to somebody; as `SendMessage`."""
 
-    to: str
+    to: Name
     text: str
     client_id: str | None = None
 
@@ -91,7 +93,7 @@ class SendDirectMessage(msgspec.Struct, tag_field="type", tag="direct_message"):
 class EditMessage(msgspec.Struct, tag_field="type", tag="edit_message"):
     """Change one's own message; answered with the `StoredMessage`."""
 
-    room: str
+    room: Name
     offset: Offset
     text: str
 
@@ -99,14 +101,14 @@ class EditMessage(msgspec.Struct, tag_field="type", tag="edit_message"):
 class DeleteMessage(msgspec.Struct, tag_field="type", tag="delete_message"):
     """Take away one's own message, or, as a moderator, anybody's; as `EditMessage`."""
 
-    room: str
+    room: Name
     offset: Offset
 
 
 class GetHistory(msgspec.Struct, tag_field="type", tag="history"):
     """A page of a room's messages, newest first, before or after an offset: a `Page`."""
 
-    room: str
+    room: Name
     before: Offset | None = None
     after: Offset | None = None
     limit: int = 50
@@ -115,57 +117,57 @@ class GetHistory(msgspec.Struct, tag_field="type", tag="history"):
 class MarkRead(msgspec.Struct, tag_field="type", tag="mark_read"):
     """All up to an offset has been read; answered with `ReadMark`."""
 
-    room: str
+    room: Name
     offset: Offset
 
 
 class SetTyping(msgspec.Struct, tag_field="type", tag="typing"):
     """Others in the room are told; needs no answer."""
 
-    room: str
+    room: Name
     is_typing: bool
 
 
 class Kick(msgspec.Struct, tag_field="type", tag="kick"):
     """Put somebody out of a room. They may come again."""
 
-    room: str
-    name: str
+    room: Name
+    name: Name
 
 
 class Ban(msgspec.Struct, tag_field="type", tag="ban"):
     """Put somebody out of a room until `unban`."""
 
-    room: str
-    name: str
+    room: Name
+    name: Name
 
 
 class Unban(msgspec.Struct, tag_field="type", tag="unban"):
     """They may come again."""
 
-    room: str
-    name: str
+    room: Name
+    name: Name
 
 
 class Mute(msgspec.Struct, tag_field="type", tag="mute"):
     """Let somebody write nothing in a room for some time."""
 
-    room: str
-    name: str
+    room: Name
+    name: Name
     seconds: Seconds
 
 
 class Unmute(msgspec.Struct, tag_field="type", tag="unmute"):
     """They may write again."""
 
-    room: str
-    name: str
+    room: Name
+    name: Name
 
 
 class SlowMode(msgspec.Struct, tag_field="type", tag="slow_mode"):
     """Let nobody write in a room more often than that; 0 ends it."""
 
-    room: str
+    room: Name
     seconds: SlowModeSeconds
 
 

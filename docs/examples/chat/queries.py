@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, select, tuple_, update
 
 import restrictions
+from names import name_key
 from records import (
     Account,
     NotAllowedError,
@@ -17,7 +18,6 @@ from records import (
     Room,
     StoredMessage,
     TakenError,
-    name_key,
 )
 from schema import messages, rooms, users
 from store_results import StoreError
@@ -145,15 +145,22 @@ def change(
     offset: int,
     sender: Account | None,
     values: dict[str, Any],
+    written_at: float | None = None,
 ) -> StoredMessage:
-    """Change a message, of `sender` if that is not None, that is not deleted."""
+    """Change a message, of `sender` if that is not None, that is not deleted. What is `written_at`
+    a time is subject to bans and mutes, as what is new is."""
     query = _JOINED.where(rooms.c.name == room, messages.c.offset == offset)
     before = next(iter(_messages(connection, query)), None)
     if before is None or before.deleted_at is not None:
         raise NotFoundError("there is no such message")
     if sender is not None and before.sender_id != sender.id:
         raise NotAllowedError("the message is another's")
-    room_id = select(rooms.c.id).where(rooms.c.name == room).scalar_subquery()
+    room_id = connection.execute(select(rooms.c.id).where(rooms.c.name == room)).scalar_one()
+    if sender is not None and written_at is not None:
+        against = restrictions.find(connection, [(room_id, sender.id)])
+        refusal = against.refusal(room_id, sender.id, 0.0, written_at)
+        if refusal is not None:
+            raise refusal
     here = and_(messages.c.room_id == room_id, messages.c.offset == offset)
     connection.execute(update(messages).where(here).values(values))
     return msgspec.structs.replace(before, **values)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any, Final, final
 
 from chat_settings import ChatSettings
 from rates import Rates, too_fast
 from wireroom.core import Context, ErrorReply
+from wireroom.core.wire.request import Address
 
-_MESSAGES: Final = frozenset(("chat_message", "direct_message"))
+# What others are shown.
+_MESSAGES: Final = frozenset(("chat_message", "direct_message", "edit_message", "create_room"))
 
 
 @final
@@ -23,9 +26,11 @@ class RateLimits:
 
     @staticmethod
     def of_users(ctx: Context, call_next: Callable[[], Any]) -> Any:
-        """Middleware of /chat: a user's requests, over all sessions, and messages among them."""
+        """Middleware of /chat: a user's requests, over all sessions, and messages among them.
+        Who has not said who they are is counted alone, lest strangers keep each other out."""
         limits = ctx.hub.service(RateLimits)
-        key, now = ctx.session.user_id, ctx.hub.now
+        session, now = ctx.session, ctx.hub.now
+        key = (session.generation,) if session.user_id is None else session.user_id
         wait_s = limits.requests.take(key, now)
         if not wait_s and ctx.command in _MESSAGES:
             wait_s = limits.messages.take(key, now)
@@ -34,10 +39,23 @@ class RateLimits:
     @staticmethod
     def of_addresses(ctx: Context, call_next: Callable[[], Any]) -> Any:
         """Middleware of /accounts: what comes from an address."""
-        address = ctx.session.address
-        key = address[0] if isinstance(address, tuple) else None
+        key = site_of(ctx.session.address)
         wait_s = ctx.hub.service(RateLimits).log_ins.take(key, ctx.hub.now)
         return _refuse(wait_s) if wait_s else call_next()
+
+
+def site_of(address: Address) -> str | None:
+    """What an address is counted by: itself, or the /64 network of IPv6, of which one site has all;
+    None for a Unix socket."""
+    host = address[0] if isinstance(address, tuple) else ""
+    try:
+        ip = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host or None
+    if isinstance(ip, IPv4Address):
+        return str(ip)
+    mapped = ip.ipv4_mapped
+    return str(IPv6Network((ip, 64), strict=False)) if mapped is None else str(mapped)
 
 
 def _refuse(wait_s: float) -> ErrorReply:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
 import msgspec
@@ -137,9 +136,3 @@ def checked(what: str, value: str, characters_max: int) -> str:
     if "\0" in value or any("\ud800" <= each <= "\udfff" for each in value):
         raise InvalidError(f"{what}: has characters that no text has")
     return value
-
-
-def name_key(name: str) -> str:
-    """What two names have in common that a reader would not tell apart by case or width."""
-    folded = unicodedata.normalize("NFKC", name.strip()).casefold()
-    return unicodedata.normalize("NFKC", folded)

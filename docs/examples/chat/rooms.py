@@ -38,8 +38,8 @@ async def list_rooms(ctx: Context, data: ListRooms, store: Store) -> RoomList:
 @refusing
 async def create_room(ctx: Context, data: CreateRoom, store: Store) -> RoomEntry:
     name = data.room.strip()
-    if name.startswith("@") or not name.isprintable():
-        raise InvalidError("room: does not begin with @, and has only characters that can be seen")
+    if name.startswith("@"):
+        raise InvalidError("room: the name must not begin with @")
     room = await store.create_room(name, ctx.user)
     return RoomEntry(room.name, room.last_offset, 0, 0, is_joined=False)
 
@@ -50,6 +50,7 @@ async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Opera
     look = partial(memberships.standing, name=data.room, account_id=account.id)
     if memberships.direct_ids(data.room) is not None:
         raise NotAllowedError("direct messages come without joining")
+    leave = partial(memberships.leave, name=data.room, account_id=account.id)
     await begin_record(ctx.hub, store)
     before = _allowed(await store.read(look))
     if before.read_offset is None:
@@ -65,7 +66,10 @@ async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Opera
         after = _allowed(await store.read(look))
     except NotAllowedError:
         ctx.session.leave(data.room)
+        await store.write(leave)
         raise
+    if ctx.session not in ctx.room(data.room):
+        raise NotAllowedError("you were kicked out of this room")
     return JoinedRoom(
         data.room,
         recovered=recovery.recovered,

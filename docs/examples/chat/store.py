@@ -27,19 +27,18 @@ from sqlalchemy import Connection, select, update
 
 import queries
 from database import is_away, new_engine
+from names import check_scripts, check_seen, name_key
 from records import (
     CLIENT_ID_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
     PAGE_MAX,
     TEXT_CHARACTERS_MAX,
     Account,
-    InvalidError,
     NotFoundError,
     Page,
     Room,
     StoredMessage,
     checked,
-    name_key,
 )
 from schema import rooms, users
 from store_results import Result, StoreAwayError, StoreBusyError, StoreError
@@ -146,12 +145,11 @@ class Store:
         return appended
 
     def edit(self, room: str, offset: int, editor: Account, text: str) -> Result[StoredMessage]:
-        """Change the text of an own message; fails with `NotFoundError` or `NotAllowedError`."""
-        values = {
-            "text": checked("text", text, TEXT_CHARACTERS_MAX),
-            "edited_at": self._clock(),
-        }
-        return self._change(room, offset, editor, values)
+        """Change the text of an own message; fails with `NotFoundError` or `NotAllowedError`, also
+        if the editor is banned or muted."""
+        now = self._clock()
+        values = {"text": checked("text", text, TEXT_CHARACTERS_MAX), "edited_at": now}
+        return self._change(room, offset, editor, values, written_at=now)
 
     def delete(
         self, room: str, offset: int, account: Account, *, any_sender: bool = False
@@ -161,10 +159,16 @@ class Store:
         return self._change(room, offset, None if any_sender else account, values)
 
     def _change(
-        self, room: str, offset: int, sender: Account | None, values: dict[str, Any]
+        self,
+        room: str,
+        offset: int,
+        sender: Account | None,
+        values: dict[str, Any],
+        *,
+        written_at: float | None = None,
     ) -> Result[StoredMessage]:
         return self.write(
-            lambda connection: queries.change(connection, room, offset, sender, values)
+            lambda connection: queries.change(connection, room, offset, sender, values, written_at)
         )
 
     def history(
@@ -180,9 +184,11 @@ class Store:
     # -- rooms --------------------------------------------------------------------------------
 
     def create_room(self, name: str, creator: Account | None = None) -> Result[Room]:
-        """Make a room; fails with `TakenError`."""
+        """Make a room; fails with `TakenError`. Raises `InvalidError`."""
+        name = checked("room", name, NAME_CHARACTERS_MAX)
+        check_seen("room", name)
         row = {
-            "name": checked("name", name, NAME_CHARACTERS_MAX),
+            "name": name,
             "created_by": None if creator is None else creator.id,
             "created_at": self._clock(),
             "last_offset": 0,
@@ -206,8 +212,8 @@ class Store:
     def create_account(self, name: str, password_hash: str) -> Result[Account]:
         """Make an account; fails with `TakenError` if another's name looks the same."""
         name = checked("name", name.strip(), NAME_CHARACTERS_MAX)
-        if not name.isprintable():
-            raise InvalidError("name: has characters that cannot be seen")
+        check_seen("name", name)
+        check_scripts("name", name)
         row = {
             "name": name,
             "name_key": name_key(name),
