@@ -867,7 +867,7 @@ def test_on_asyncio_it_is_iterated_as_it_is(peers: Peers) -> None:
 
     async def main() -> list[Any]:
         connections = runtime.reconnecting(url, policy=NO_WAIT)
-        return [await ws.receive() async for ws in connections]
+        return [message async for ws in connections async for message in ws]
 
     with peers.websockets(closing(1001, 1000)) as url:
         assert runtime.run(main()) == ["2 left", "1 left"]

@@ -7,7 +7,7 @@ from typing import Literal, final
 
 from wireroom.core import ClientSession
 
-from .tls import Tls
+from ..tls import TlsPipe
 
 
 @final
@@ -16,7 +16,7 @@ class Link:
 
     __slots__ = ("_failure", "_said_goodbye", "_tls", "session")
 
-    def __init__(self, session: ClientSession, tls: Tls | None = None) -> None:
+    def __init__(self, session: ClientSession, tls: TlsPipe | None = None) -> None:
         self.session = session
         self._tls = tls
         self._failure: ssl.SSLError | None = None
@@ -36,7 +36,7 @@ class Link:
             return
         if plain:
             self.session.receive_data(plain, now=now)
-        if self._tls.eof:
+        if self._tls.received_eof:
             self.session.receive_eof(now=now)
 
     def connection_lost(self, error: Exception | None, *, now: float) -> None:
@@ -47,10 +47,11 @@ class Link:
         """What has to be written to the socket, if all that was taken before is written."""
         if self._tls is None:
             return self.session.data_to_send()
-        self._tls.send(self.session.data_to_send())
+        if data := self.session.data_to_send():
+            self._tls.send([data])
         if self.session.disconnect == "close" and not self._said_goodbye:
             self._said_goodbye = True
-            self._tls.close()
+            self._tls.close_notify()
         return self._tls.data_to_send()
 
     @property

@@ -21,8 +21,8 @@ from wireroom.core import (
 )
 from wireroom.core.wire.request import HeaderItems
 
+from ..tls import TlsPipe
 from .link import Link
-from .tls import Tls
 
 _DEFLATE = Deflate()
 _LIMITS = Limits()
@@ -131,10 +131,10 @@ class Dial:
         return left
 
 
-def _start_tls(context: ssl.SSLContext, server_hostname: str) -> Tls:
+def _start_tls(context: ssl.SSLContext, server_hostname: str) -> TlsPipe:
     """Raises `ConfigurationError`."""
     try:
-        return Tls(context, server_hostname)
+        return TlsPipe(context, server_side=False, server_hostname=server_hostname)
     except (TypeError, ValueError, ssl.SSLError) as error:
         raise ConfigurationError("server_hostname", f"{server_hostname!r}: {error}") from error
 
