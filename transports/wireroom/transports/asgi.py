@@ -180,17 +180,11 @@ def _events(buffer: bytes, scope: Scope) -> list[Event]:
 
 
 @types.coroutine
-def _watched(awaitable: Awaitable[None], blocked: Callable[[], None]) -> Generator[Any, Any, None]:
-    """Await it; `blocked` is called if it does not end at once.
+def _rest(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
+    """Go on with an awaitable that has yielded this.
 
-    What `__await__` gives may be a bare iterator, as granian's are, without `send` and `throw`.
+    `steps` may be a bare iterator, as granian's are, without `send` and `throw`.
     """
-    steps = awaitable.__await__()
-    try:
-        yielded = next(steps)
-    except StopIteration:
-        return
-    blocked()
     while True:
         try:
             value = yield yielded
@@ -220,6 +214,7 @@ class _Connection:
         "_buffers",
         "_ending",
         "_has_ended",
+        "_has_more",
         "_has_reader",
         "_has_waited",
         "_hands_over",
@@ -248,9 +243,10 @@ class _Connection:
         self._sending = False  # one of the tasks sends
         self._has_reader = False  # one of them reads
         self._has_waited = False  # sending has
+        self._has_more = False  # the hub has got something to send meanwhile
         self._hands_over = False  # if it does, the other task reads
-        self._wake = anyio.Event()  # there is something to do for the other one
-        self._may_read: anyio.Event | None = None  # set while reading is paused
+        self._wake = server.new_event()  # there is something to do for the other one
+        self._may_read: Any = None  # an event, while reading is paused
         self._accepted = False
         self._has_ended = False  # there is nothing more to read
         self._is_taken = True  # the server takes what is sent
@@ -299,7 +295,7 @@ class _Connection:
                 await self._read()
             else:
                 await self._wake.wait()
-                self._wake = anyio.Event()
+                self._wake = self._server.new_event()
                 if self._buffers and not self._sending:
                     await self._flush()
 
@@ -327,23 +323,23 @@ class _Connection:
     def _take(self, event: Event) -> None:
         hub, now = self._server.hub, self._server.time()
         kind = event["type"]
-        if kind.endswith(".disconnect"):
-            self._has_ended = True
-            self._is_taken = False
         if kind == "websocket.receive":
             text = event.get("text")
             message = bytes(event["bytes"]) if text is None else text
             hub.receive_message(self.fd, message, now=now)
-        elif kind == "websocket.disconnect" and self._accepted:
-            code, reason = event.get("code") or _NO_STATUS, event.get("reason") or ""
-            hub.receive_close(self.fd, code, reason, now=now)
-        elif self._has_ended:
-            self.cancel_scope.cancel()  # nobody waits for the answer
+        elif kind.endswith(".disconnect"):
+            self._has_ended = True
+            self._is_taken = False
+            if kind == "websocket.disconnect" and self._accepted:
+                code, reason = event.get("code") or _NO_STATUS, event.get("reason") or ""
+                hub.receive_close(self.fd, code, reason, now=now)
+            else:
+                self.cancel_scope.cancel()  # nobody waits for the answer
         # else http.request: a body that nobody asked for
 
     def pause_reading(self) -> None:
         if self._may_read is None:
-            self._may_read = anyio.Event()
+            self._may_read = self._server.new_event()
 
     def resume_reading(self) -> None:
         if self._may_read is not None:
@@ -353,7 +349,9 @@ class _Connection:
     # -- sending ------------------------------------------------------------------------------
 
     def write(self) -> None:
-        if not self._buffers and not self._sending:
+        if self._sending:
+            self._has_more = True
+        elif not self._buffers:
             self._buffers = self._server.hub.data_to_send(self.fd)
             if self._server.reader is not self:
                 self._wake.set()
@@ -368,7 +366,7 @@ class _Connection:
         try:
             while self._buffers:
                 buffers, self._buffers = self._buffers, []
-                self._has_waited = False
+                self._has_waited = self._has_more = False
                 self._unsent = sum(map(len, buffers))
                 for buffer in buffers:
                     await self._send_buffer(buffer)
@@ -378,8 +376,8 @@ class _Connection:
                 if self._has_waited:
                     waited = True
                     hub.bytes_unsent(self.fd, 0, now=self._server.time())
-                self._buffers = hub.data_to_send(self.fd)
-                if waited or self._buffers:
+                if self._has_more or self._has_waited:
+                    self._buffers = hub.data_to_send(self.fd)
                     self._server.drain()
         finally:
             self._sending = False
@@ -391,7 +389,13 @@ class _Connection:
         try:
             for event in _events(buffer, self._scope):
                 if self._is_taken:
-                    await _watched(self._send(event), self._blocked)
+                    steps = self._send(event).__await__()
+                    try:
+                        yielded = next(steps)
+                    except StopIteration:  # most often: the server has taken it at once
+                        continue
+                    self._blocked()
+                    await _rest(steps, yielded)
         except OSError:  # the peer has gone, and `receive` says how
             self._is_taken = False
         except Exception:
@@ -456,6 +460,12 @@ class _Server(TaskDrain[_Connection]):
             backplane=backplane,
         )
         self.loop = _running_loop()
+        # Not anyio's events, which cost more than what waits for them here.
+        self.new_event: Callable[[], Any] = (
+            asyncio.Event
+            if isinstance(self.loop, asyncio.AbstractEventLoop)
+            else sys.modules["trio"].Event
+        )
         self._clock_scope = anyio.CancelScope()
         self._report: ShutdownReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps none alive
