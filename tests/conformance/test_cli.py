@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -422,3 +423,27 @@ def test_the_program_is_installed_and_asks_for_click(
     done = subprocess.run([program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "wireroom: the command line needs click: pip install wireroom[cli]\n"
+
+
+# -- logs -------------------------------------------------------------------------------------
+
+
+def test_all_that_serve_says_can_be_json(serve: Run) -> None:
+    server = serve("--log-format", "json", "--log-level", "debug")
+    port = int(json.loads(server.wait_for("listening on http"))["message"].rpartition(":")[2])
+    with connect(f"ws://127.0.0.1:{port}/echo") as client:
+        echo(client)
+    assert json.loads(server.wait_for("session_closed"))["path"] == "/echo"
+    assert server.end() == 0
+    events = [json.loads(line).get("event") for line in server.lines]
+    assert events.index("listening") < events.index("session_opened") < events.index("ended")
+
+
+def test_what_cannot_start_can_be_json(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text("1 / 0")
+    server = run("serve", "server:app", "--log-format", "json")
+    assert server.end(None) == 2
+    failed, said = map(json.loads, server.lines)
+    assert "ZeroDivisionError" in failed["message"]
+    assert said["event"] == "cannot_start"
+    assert said["message"].startswith("wireroom: server:app: importing server failed")

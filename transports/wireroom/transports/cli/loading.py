@@ -9,11 +9,10 @@ import traceback
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-import click
-
 from wireroom.core import App, ConfigurationError
 
 from .problems import CannotStartError
+from .reports import report
 
 APP_HELP = "APP is module:attribute, an App or a function without arguments that gives one."
 
@@ -111,7 +110,7 @@ def _makes_app(value: object, module: ModuleType) -> bool:
 def _failed(error: BaseException, what: str) -> CannotStartError:
     """Print the traceback as far as it is not ours."""
     lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
-    click.echo("".join(lines), err=True, nl=False)
+    report("failed", "".join(lines).rstrip())
     return CannotStartError(f"{what} failed with {type(error).__name__}, see above")
 
 

@@ -40,7 +40,7 @@ def explained(options: dict[str, str], *, debug: bool = False) -> Iterator[None]
         yield
     except ConfigurationError as error:
         if debug:
-            traceback.print_exception(error)
+            report("failed", "".join(traceback.format_exception(error)).rstrip())
         settings = error.setting.split(", ")
         names = ", ".join(options.get(each, each) for each in settings)
         raise CannotStartError(f"{names}: {problem_of(error)}") from error

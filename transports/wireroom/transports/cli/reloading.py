@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, TypeAlias, final
 
-import click
+from .reports import report
 
 _FDS: Final = "WIREROOM_RELOAD_FDS"  # the sockets, for a child
 _POLL_S: Final = 0.3
@@ -87,7 +87,7 @@ class _Supervisor:
             changed = self._wait_for_change(child, folders, before)
             if not changed:
                 return max(0, self._end(child))  # ended by the signal, before it had a handler
-            click.echo(f"{_list(changed)} changed: starting again", err=True)
+            report("changed", f"{_list(changed)} changed: starting again")
             if child.poll() is None:
                 child.terminate()
             self._end(child)
@@ -109,7 +109,7 @@ class _Supervisor:
                 break
             if status is not None and not failed:
                 failed = True
-                click.echo(f"ended with status {status}: waiting for a change", err=True)
+                report("failed", f"ended with status {status}: waiting for a change")
             now = _snapshot(folders)
             if now != before:
                 return sorted(
@@ -122,7 +122,7 @@ class _Supervisor:
         try:
             return child.wait(self._patience_s + _OVERTIME_S)
         except subprocess.TimeoutExpired:
-            click.echo("the server does not end: it is killed", err=True)
+            report("killed", "the server does not end: it is killed")
             child.kill()
             return child.wait()
 

@@ -25,7 +25,6 @@ from .reports import report
 from .running import TRANSPORTS, Listening, run_on
 from .sharing import close_for_workers, open_for_workers
 from .worker import Worker, this_worker
-from .workers import Supervisor, worker_command
 
 _WORKERS_MAX: Final = 256
 
@@ -361,6 +360,8 @@ def _serve_with_workers(
     """Raises SystemExit with the status."""
     if sys.platform == "win32":
         raise ConfigurationError("workers", "are not supported on Windows: leave it out")
+    from .workers import Supervisor, worker_command  # by signals that Windows does not have
+
     arguments = sys.argv[1:] if context.obj is None else context.obj
     sockets = open_for_workers(workers, listen, worker_port)
     try:
