@@ -1,4 +1,5 @@
-"""Two nodes of the chat on PostgreSQL, of which everything is killed in turn while all talk.
+"""Two nodes of the chat on PostgreSQL, and on Redis, of which everything is killed in turn while
+all talk. Without Redis the members of a room are all at one node.
 
 What is counted: every acknowledged message is in the database once, and every member of its room,
 who comes back after each loss, has received each of the room's messages once and in order.
@@ -10,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from chat_members import Member, Progress
 from chat_nodes import Node
 from databases import postgresql_server
 from postgresql import PrivatePostgreSQL
+from redis_server import PrivateRedis, redis_server
 from schema import messages, rooms
 from store import Store
 
@@ -28,7 +30,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 ROOMS = 10
 MEMBERS_EACH = 10
-ROUNDS = 3
+ROUNDS = 2
 PACE_S = 0.25  # between an acknowledgement and a member's next message
 STEP = 300  # messages that are acknowledged between two blows
 TIMEOUT_S = 60.0  # for a step
@@ -39,15 +41,29 @@ def postgresql() -> Iterator[PrivatePostgreSQL]:
     yield from postgresql_server()
 
 
-def test_what_was_acknowledged_survives(postgresql: PrivatePostgreSQL, tmp_path: Path) -> None:
-    url = postgresql.new_database()
-    nodes = [Node(tmp_path, f"node{number}", DATABASE_URL=url) for number in range(2)]
+@pytest.fixture(params=["postgresql", "postgresql and redis"])
+def redis(request: pytest.FixtureRequest) -> Iterator[PrivateRedis | None]:
+    yield from redis_server() if "redis" in request.param else [None]
+
+
+def test_what_was_acknowledged_survives(
+    postgresql: PrivatePostgreSQL, redis: PrivateRedis | None, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": postgresql.new_database()}
+    if redis is not None:
+        settings["REDIS_URL"] = redis.url
+    url = settings["DATABASE_URL"]
+    nodes = [Node(tmp_path, f"node{number}", **settings) for number in range(2)]
+    servers: list[Node | PrivatePostgreSQL | PrivateRedis] = [*nodes, postgresql]
+    if redis is not None:
+        servers.append(redis)
+    blows = [blow for server in servers for blow in (server.kill, server.start)]
     progress = Progress()
-    members = new_members(url, nodes, progress)
+    members = new_members(url, nodes, progress, are_joined=redis is not None)
     try:
         for node in nodes:
             node.start()
-        asyncio.run(talk(members, ROUNDS * blows(nodes, postgresql), progress))
+        asyncio.run(talk(members, ROUNDS * blows, progress))
         assert [node.stop() for node in nodes] == [0, 0]
     finally:
         for node in nodes:
@@ -70,34 +86,30 @@ def test_what_was_acknowledged_survives(postgresql: PrivatePostgreSQL, tmp_path:
     assert "Traceback" not in logs, logs
 
 
-def new_members(url: str, nodes: list[Node], progress: Progress) -> list[Member]:
-    """Rooms, and accounts for their members."""
+def new_members(
+    url: str, nodes: list[Node], progress: Progress, *, are_joined: bool
+) -> list[Member]:
+    """Rooms, and accounts for their members. If the nodes `are_joined`, a room's members connect to
+    one after the other."""
     store = Store(url)
     assert store.start()
     members = []
     for room_number in range(ROOMS):
         room = f"room {room_number}"
         store.create_room(room).result(TIMEOUT_S)
-        node = nodes[room_number % len(nodes)]
         for number in range(MEMBERS_EACH):
             name = f"member {room_number}.{number}"
             account = store.create_account(name, "none").result(TIMEOUT_S)
-            url_of_node = partial("ws://127.0.0.1:{0.port}/chat".format, node)
-            members.append(Member(name, room, token_of(account), url_of_node, progress))
+            first = room_number + number * are_joined
+            order = cycle([nodes[first % 2], nodes[(first + are_joined) % 2]])
+            members.append(Member(name, room, token_of(account), partial(url_of, order), progress))
     assert store.close()
     return members
 
 
-def blows(nodes: list[Node], postgresql: PrivatePostgreSQL) -> list[Callable[[], None]]:
-    """What happens to the servers, one after the other."""
-    return [
-        nodes[0].kill,
-        nodes[0].start,
-        nodes[1].kill,
-        nodes[1].start,
-        postgresql.kill,
-        postgresql.start,
-    ]
+def url_of(nodes: Iterator[Node]) -> str:
+    """The chat at the next node."""
+    return f"ws://127.0.0.1:{next(nodes).port}/chat"
 
 
 async def talk(members: list[Member], blows: list[Callable[[], None]], progress: Progress) -> None:

@@ -177,6 +177,9 @@ class Member:
             self._advance(message["position"])
             self._store(message)
             self._know(message["offset"])
+        elif message["type"] == "messages_missed":
+            self._position = message["position"]
+            self._know(self.last + 1)
         elif message["type"] == "error":
             self.problems.append(str(message))
         elif "position" in message:
@@ -220,6 +223,8 @@ class Member:
                     return  # joining again tells what is missing
                 await asyncio.sleep(PAUSE_S)
                 continue
+            if not page["messages"]:  # nothing was missed after all
+                self._newest = self.last
             self.histories += 1
             for message in reversed(page["messages"]):
                 self._store(message)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
 from typing import Any, Final
 
 from accounts import Passwords
@@ -107,6 +106,11 @@ def _started_store(settings: ChatSettings) -> Store:
     return store
 
 
+def _unjoined(hub: Any) -> str | None:
+    """What is wrong with the link to other nodes."""
+    return None if hub.is_backplane_connected else "Redis cannot be reached"
+
+
 def close_store(hub: Any) -> None:
     """Write what waits, and end the store's threads."""
     hub.service(Store).close()
@@ -119,22 +123,22 @@ def _problem(stores: list[Store]) -> str | None:
     return "the database cannot be reached"
 
 
-def serve_asyncio(app: App, host: str, port: int, on_ready: Callable[[Any], object]) -> None:
+def serve_asyncio(app: App, host: str, port: int, **options: Any) -> None:
     from wireroom.transports.asyncio import run
 
-    run(app, host, port, on_ready=on_ready, close_code=RESTARTING)
+    run(app, host, port, **options)
 
 
-def serve_trio(app: App, host: str, port: int, on_ready: Callable[[Any], object]) -> None:
+def serve_trio(app: App, host: str, port: int, **options: Any) -> None:
     from wireroom.transports.trio import run
 
-    run(app, host, port, on_ready=on_ready, close_code=RESTARTING)
+    run(app, host, port, **options)
 
 
-def serve_blocking(app: App, host: str, port: int, on_ready: Callable[[Any], object]) -> None:
+def serve_blocking(app: App, host: str, port: int, **options: Any) -> None:
     from wireroom.transports.blocking import serve
 
-    serve(app, host, port, on_ready=on_ready, close_code=RESTARTING)
+    serve(app, host, port, **options)
 
 
 TRANSPORTS: Final = {
@@ -156,17 +160,27 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure("info", settings.log_format)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    app = make_app(settings)
     servers: list[Any] = []
 
     def ready(server: Any) -> None:
         servers.append(server)
+        installed = operations.operations_of(app)
+        if installed is not None and settings.redis_url:
+            installed.health.add_check("backplane", lambda: _unjoined(server.hub))
         host, port = server.addresses[0][:2]
         print(f"Wireroom serves a chat on http://{host}:{port}  (Ctrl+C ends it)", flush=True)
         print(f"  ws://{host}:{port}/echo     any WebSocket client")
         print(f"  http://{host}:{port}/healthz", flush=True)
 
+    options: dict[str, Any] = {"on_ready": ready, "close_code": RESTARTING}
+    if settings.redis_url:
+        from wireroom.backplanes.redis import RedisBackplane
+
+        options["backplane"] = RedisBackplane(settings.redis_url)
+    serve = TRANSPORTS[arguments.transport]
     try:
-        TRANSPORTS[arguments.transport](make_app(settings), arguments.host, arguments.port, ready)
+        serve(app, arguments.host, arguments.port, **options)
     finally:
         for server in servers:
             close_store(server.hub)
