@@ -212,10 +212,9 @@ class WebSocket:
             raise self.session.closed_error()
         return message
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> AsyncIterator[Message]:
         """Messages until the end, however it comes; see `close_code`."""
-        while (message := await self.receive()) is not None:
-            yield message
+        return self.session.__aiter__()
 
     async def iter_text(self) -> AsyncIterator[str]:
         """What `receive_text` gives, until the end."""

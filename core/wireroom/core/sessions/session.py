@@ -7,7 +7,7 @@ often its fd is used again. The attributes without a docstring are the hub's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from enum import Enum
 from math import inf
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, final
@@ -727,7 +727,8 @@ class Session:
 
 @final
 class _Messages:
-    """What `async for` goes through: not an async generator, which mypyc does not compile."""
+    """What `async for` goes through: its own next message, so that one that has come costs neither
+    a coroutine nor a task. (mypyc compiles no async generators.)"""
 
     __slots__ = ("_session",)
 
@@ -737,8 +738,13 @@ class _Messages:
     def __aiter__(self) -> _Messages:
         return self
 
-    async def __anext__(self) -> Message:
-        message = await self._session.receive()
+    def __anext__(self) -> _Messages:
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        message = self._session.receive_nowait()
+        if message is None:
+            message = yield from self._session.receive().__await__()
         if message is None:
             raise StopAsyncIteration
         return message
