@@ -62,6 +62,23 @@ class Host(Protocol):
         """From any thread, once it is ready."""
 
 
+class _UvicornServer(uvicorn.Server):
+    """uvicorn, which looks only ten times a second at whether it should end, at once."""
+
+    async def main_loop(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.stopped = asyncio.Event()
+        await self.on_tick(0)
+        if not self.should_exit:
+            await self.stopped.wait()
+
+    def stop(self) -> None:
+        """From any thread."""
+        self.should_exit = True
+        if hasattr(self, "stopped"):
+            self.loop.call_soon_threadsafe(self.stopped.set)
+
+
 class Uvicorn:
     """uvicorn, with one of its implementations of WebSockets."""
 
@@ -79,13 +96,13 @@ class Uvicorn:
             access_log=False,
             timeout_graceful_shutdown=3,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _UvicornServer(config)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             ready(listener.getsockname())
             asyncio.run(self._server.serve(sockets=[listener]))
 
     def stop(self) -> None:
-        self._server.should_exit = True
+        self._server.stop()
 
 
 class Hypercorn:
