@@ -66,13 +66,6 @@ def names(accounts: list[Any]) -> list[str]:
     return sorted(account["name"] for account in accounts)
 
 
-def hear_joined(person: Person, *who: str) -> None:
-    """Wait until a person was told that these came."""
-    missing = set(who)
-    while missing:
-        missing -= set(names(person.hear("presence")["joined"]))
-
-
 def health(node: Node) -> Any:
     return msgspec.json.decode(Client.connect(("127.0.0.1", node.port)).request("/healthz").body)
 
@@ -82,7 +75,7 @@ def test_two_nodes_are_one_chat(nodes: list[Node], enter: Enter) -> None:
     ann, bob = enter("Ann", nodes[0]), enter("Bob", nodes[1])
     ann.ask("join_room", room="lobby")
     position = bob.ask("join_room", room="lobby")["position"]
-    hear_joined(ann, "Bob")
+    ann.hear_joined("Bob")
 
     # Messages, what is for now, and direct messages.
     stored = ann.ask("chat_message", room="lobby", text="hello")
@@ -105,8 +98,8 @@ def test_two_nodes_are_one_chat(nodes: list[Node], enter: Enter) -> None:
     assert bob.hear("chat_message")["text"] == "where is Bob?"
     eve = enter("Eve", nodes[1])
     eve.ask("join_room", room="lobby")
-    hear_joined(eve, "Ann", "Bob", "Eve")
-    hear_joined(ann, "Bob", "Eve")
+    eve.hear_joined("Ann", "Bob", "Eve")
+    ann.hear_joined("Bob", "Eve")
 
     # A user at two nodes is one person.
     again = enter("Bob", nodes[1])
@@ -120,7 +113,7 @@ def test_a_node_that_dies_leaves_no_ghosts(nodes: list[Node], enter: Enter) -> N
     ann, bob = enter("Ann", nodes[0]), enter("Bob", nodes[1])
     for person in (ann, bob):
         person.ask("join_room", room="lobby")
-    hear_joined(ann, "Bob")
+    ann.hear_joined("Bob")
     nodes[1].kill()
     ann.client.sock.settimeout(30.0)  # its lease is 15 s
     assert names(ann.hear("presence", joined=[])["left"]) == ["Bob"]

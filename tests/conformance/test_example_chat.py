@@ -198,7 +198,7 @@ def use_all(chat: Chat) -> None:
     joined = bob.ask("join_room", room="garden")
     assert [each["name"] for each in joined["members"]] == ["Ann", "Bob"]
     assert not joined["may_moderate"]
-    assert [each["name"] for each in ann.hear("presence", left=[])["joined"]][-1] == "Bob"
+    ann.hear_joined("Bob")
 
     # What is said is stored, heard, and then acknowledged; sent again it is the same.
     said: dict[str, Any] = {}

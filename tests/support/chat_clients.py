@@ -89,6 +89,12 @@ class Person:
             )
         )
 
+    def hear_joined(self, *names: str) -> None:
+        """Wait until it was told that all of these came into a room."""
+        missing = set(names)
+        while missing:
+            missing -= {account["name"] for account in self.hear("presence")["joined"]}
+
     def log_in(self, name: str, password: str = PASSWORD) -> Any:
         """A token for an account."""
         return self.ask("log_in", name=name, password=password)
