@@ -107,6 +107,22 @@ def person_menu(page: Page, name: str) -> None:
     page.locator("#members").get_by_role("button", name=name).click()
 
 
+def test_a_room_is_not_taken_for_a_person(chat: Chat) -> None:
+    ann, bob = chat.enter("Ann"), chat.enter("Bob")
+    bob.get_by_role("button", name="Make a room").click()
+    bob.locator("#ask-input").fill("to Ann")
+    bob.locator("#ask-yes").click()
+    expect(bob.locator("#room-name")).to_have_text("to Ann")
+    person_menu(ann, "Bob")
+    menu(ann, "Write to Bob")
+    say(ann, "for you only")
+    expect(bob.locator("#direct-rooms")).to_contain_text("Ann")
+    expect(bob.locator("#joined-rooms")).to_contain_text("to Ann")
+    expect(bob.locator("#timeline")).not_to_contain_text("for you only")
+    bob.locator("#direct-rooms button").click()
+    expect(texts(bob)).to_have_text(["for you only"])
+
+
 def test_two_people_talk(chat: Chat) -> None:
     ann, bob = chat.enter("Ann"), chat.enter("Bob")
     expect(ann.locator("#room-facts")).to_contain_text("2 here")

@@ -272,10 +272,14 @@ function conversationOf(key, fields) {
   return conversation;
 }
 
+/** The key of a conversation that has no message yet; no room has such a name. */
+const keyOfBegun = (name) => `@to ${name}`;
+const isBegun = (conversation) => conversation.key === keyOfBegun(conversation.title);
+
 /** The conversation with the other one of a direct message. */
 function directOf(message) {
   const title = message.sender_id === me.id ? message.to : message.sender;
-  const begun = conversations.get(`to ${title}`);
+  const begun = conversations.get(keyOfBegun(title));
   if (begun !== undefined) {
     conversations.delete(begun.key);
     begun.key = message.room;
@@ -498,7 +502,7 @@ function changed(conversation) {
 }
 
 function showBeginning() {
-  const isNew = current.key.startsWith("to ");
+  const isNew = isBegun(current);
   const text = !current.isLoaded && !isNew ? "Loading …" : current.hasAll || isNew ? `This is the beginning of ${current.isDirect ? "your messages with " : ""}${current.title}.` : "";
   $("beginning").textContent = text;
 }
@@ -508,7 +512,7 @@ let isLoading = false;
 /** A page of what was said before. */
 async function loadOlder() {
   const conversation = current;
-  if (conversation === null || conversation.key.startsWith("to ")) return;
+  if (conversation === null || isBegun(conversation)) return;
   if (isLoading || conversation.hasAll) return;
   isLoading = true;
   $("scroller").setAttribute("aria-busy", "true");
@@ -559,7 +563,7 @@ async function fill(conversation) {
 
 /** Something was missed, changes of older messages perhaps: look at the newest again, and fill up from there. */
 async function reload(conversation) {
-  if (!conversation?.isLoaded || conversation.key.startsWith("to ")) return;
+  if (!conversation?.isLoaded || isBegun(conversation)) return;
   try {
     const page = await client.request("history", { room: conversation.key, limit: 100 }, { resend: true });
     for (const message of page.messages) conversation.put(message);
@@ -792,7 +796,7 @@ function personActions(name) {
 
 function openDirect(name) {
   const known = [...conversations.values()].find((each) => each.isDirect && each.title === name);
-  open(known ?? conversationOf(`to ${name}`, { title: name, isDirect: true }));
+  open(known ?? conversationOf(keyOfBegun(name), { title: name, isDirect: true }));
 }
 
 function moderationOf(room, name) {
