@@ -28,8 +28,8 @@ export function initialsOf(name) {
 
 /** A hue for a name, the same everywhere. */
 export function hueOf(name) {
-  let hash = 0;
-  for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) >>> 0;
+  let hash = 2_166_136_261;
+  for (const letter of name) hash = Math.imul(hash ^ letter.codePointAt(0), 16_777_619) >>> 0; // FNV-1
   return (hash % 24) * 15;
 }
 
