@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from redis_nodes import TRANSPORTS, Client, Node, Said, make_app
-from redis_server import PrivateRedis, redis_server
+from redis_server import PrivateCluster, PrivateRedis, redis_cluster, redis_server
 from wireroom.backplanes.redis import RedisBackplane
 from wireroom.core import BackplaneSettings, ConfigurationError, History
 
@@ -42,6 +42,11 @@ def durable_redis() -> Iterator[PrivateRedis]:
 
 
 @pytest.fixture
+def cluster() -> Iterator[PrivateCluster]:
+    yield from redis_cluster()
+
+
+@pytest.fixture
 def nodes() -> Iterator[list[Node]]:
     """Those that a test puts in are stopped."""
     found: list[Node] = []
@@ -63,6 +68,7 @@ def pair(
 @pytest.mark.parametrize("one", TRANSPORTS)
 def test_two_nodes(one: str, two: str, redis: PrivateRedis, nodes: list[Node]) -> None:
     first, second = pair(nodes, redis, one, two)
+    assert first.backplane.problem() is None
     ann, bob = Client(first, "ann"), Client(second, "bob")
     for number in range(20):
         ann.say(f"ann {number}")
@@ -233,12 +239,40 @@ def test_applications_with_other_prefixes_do_not_meet(
     assert ann.heard == ["hello"]
 
 
+def test_a_cluster(cluster: PrivateCluster, nodes: list[Node]) -> None:
+    nodes += [Node(cluster.url, cluster=True), Node(cluster.url, "trio", cluster=True)]
+    for node in nodes:
+        node.wait_connected()
+    rooms = [f"room-{number}" for number in range(12)]  # of all shards
+    anns = [Client(nodes[0], f"ann-{room}", room=room) for room in rooms]
+    bobs = [Client(nodes[1], f"bob-{room}", room=room) for room in rooms]
+    for round_ in range(3):
+        for ann, bob in zip(anns, bobs, strict=True):
+            ann.say(f"ann {round_}")
+            bob.say(f"bob {round_}")
+    for ann, bob in zip(anns, bobs, strict=True):
+        assert ann.hear(6) == bob.hear(6)
+    kept = [shard.command("DBSIZE") for shard in cluster.shards]
+    assert b":0\r\n" not in kept, "all rooms are in one shard"
+    cluster.shards[1].kill()  # with a third of the rooms
+    for node in nodes:
+        node.wait_connected(False)
+    for ann in anns:
+        ann.say("meanwhile")
+    cluster.shards[1].start()
+    for ann, bob in zip(anns, bobs, strict=True):
+        assert ann.hear(7)[-1] == bob.hear(7)[-1] == "meanwhile"
+    for client in anns + bobs:
+        client.close()
+
+
 def test_without_redis_a_server_starts_and_says_so(nodes: list[Node]) -> None:
     settings = BackplaneSettings(recover_timeout_s=0.05)
     nodes.append(Node("unix:///nowhere/at/all", settings=settings))
     ann = Client(nodes[0])
     assert ann.recovered == [False]
     assert nodes[0].call(lambda hub: hub.is_backplane_connected) is False
+    assert "ConnectionError" in (nodes[0].backplane.problem() or "")
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,11 @@ class Node:
 class Client:
     """A member of a room, who notes what it hears, and where it stands."""
 
-    def __init__(self, node: Node, user: str = "ann", position: Any = None) -> None:
+    def __init__(
+        self, node: Node, user: str = "ann", position: Any = None, *, room: str = "a"
+    ) -> None:
         self.user = user
+        self.room = room
         self.position = position
         self.heard: list[str] = []
         self.recovered: list[bool] = []
@@ -172,7 +175,7 @@ class Client:
             )
         )
         count = len(self.recovered) + 1
-        self._send(type="enter", position=self.position, request_id=1)
+        self._send(type="enter", room=self.room, position=self.position, request_id=1)
         self._read(lambda: len(self.recovered) == count)
 
     def _send(self, **fields: object) -> None:
@@ -180,7 +183,7 @@ class Client:
 
     def say(self, text: str) -> None:
         """In the room."""
-        self._send(type="say", text=text)
+        self._send(type="say", room=self.room, text=text)
 
     def hear(self, count: int) -> list[str]:
         """All that it has heard, once it is so many texts."""

@@ -28,12 +28,15 @@ MISSING = "Redis is not installed: apt-get install redis-server"
 class PrivateRedis:
     """One server. Without `durable` it has forgotten everything after `kill`."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, cluster_port: int = 0) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="wr-redis-"))
         self.path = self._folder / "s"
         program = shutil.which("redis-server")
         assert program is not None, MISSING
-        self._command = [program, "--port", "0", "--unixsocket", str(self.path)]
+        self.port = cluster_port
+        self._command = [program, "--port", str(cluster_port), "--unixsocket", str(self.path)]
+        if cluster_port:
+            self._command += ["--bind", "127.0.0.1", "--cluster-enabled", "yes"]
         self._command += ["--dir", str(self._folder), "--save", "", "--loglevel", "warning"]
         if durable:
             self._command += ["--appendonly", "yes", "--appendfsync", "always"]
@@ -105,3 +108,64 @@ def redis_server(*, durable: bool = False) -> Iterator[PrivateRedis]:
         yield server
     finally:
         server.remove()
+
+
+class PrivateCluster:
+    """Three shards of a Redis Cluster, without replicas, on free ports."""
+
+    def __init__(self) -> None:
+        self.shards: list[PrivateRedis] = []
+
+    @property
+    def url(self) -> str:
+        """Where one of them is."""
+        return f"redis://127.0.0.1:{self.shards[0].port}"
+
+    def start(self) -> None:
+        """Run, and wait until all slots are served."""
+        for port in _free_ports(3):
+            shard = PrivateRedis(cluster_port=port)
+            self.shards.append(shard)
+            shard.start()
+        for index, shard in enumerate(self.shards):
+            first, end = index * 16384 // 3, (index + 1) * 16384 // 3
+            assert shard.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(end - 1))[:3] == b"+OK"
+            shard.command("CLUSTER", "MEET", "127.0.0.1", str(self.shards[0].port))
+        until = time.monotonic() + START_TIMEOUT_S
+        for shard in self.shards:
+            while b"cluster_state:ok" not in (info := shard.command("CLUSTER", "INFO")):
+                assert time.monotonic() < until, info
+                time.sleep(0.05)
+
+    def remove(self) -> None:
+        """End it, and delete all it had."""
+        for shard in self.shards:
+            shard.remove()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free, and whose cluster buses' (10,000 more) are."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port + 10_000))
+            except (OSError, OverflowError):
+                continue
+            if port not in found:
+                found.append(port)
+    return found
+
+
+def redis_cluster() -> Iterator[PrivateCluster]:
+    """What a fixture yields: a running Cluster, or a skip that says what to install."""
+    if shutil.which("redis-server") is None:
+        pytest.skip(MISSING)
+    cluster = PrivateCluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()

@@ -25,6 +25,9 @@ class Backplane(Protocol):
     def settings(self) -> BackplaneSettings:
         """How the hub uses it."""
 
+    def problem(self) -> str | None:
+        """Why it is away, for a health check; None if it is there."""
+
     async def run(self, link: Link) -> None:
         """Carry out what the hub says (`link.take`) and give it what comes (`link.deliver`), on
         asyncio or trio, until cancelled. It connects, and connects again, by itself."""

@@ -22,6 +22,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, final
 
 import anyio
+from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from wireroom.core import BackplaneSettings, ConfigurationError
@@ -43,7 +44,7 @@ from wireroom.core.backplane import (
 from .link import Link
 
 try:
-    from coredis.connection import BaseConnection
+    from coredis.connection import BaseConnection, ClusterConnection, TCPLocation
     from coredis.pool import ClusterConnectionPool, ConnectionPool
 except ImportError as error:  # pragma: no cover - without the extra
     raise ConfigurationError("backplane", "coredis is not installed: wireroom[redis]") from error
@@ -51,6 +52,15 @@ except ImportError as error:  # pragma: no cover - without the extra
 logger: Final = logging.getLogger("wireroom.redis")
 
 _SLOTS: Final = 16384  # of a Cluster
+# What a URL says that is so for all of its nodes.
+_CLUSTER_OPTIONS: Final = (
+    "connect_timeout",
+    "credential_provider",
+    "password",
+    "ssl_context",
+    "stream_timeout",
+    "username",
+)
 _SAID_S: Final = 3600  # for so long a node's last number in a room is known
 _OFFSET_MAX: Final = 2**53  # what a script counts exactly
 
@@ -151,10 +161,15 @@ class RedisBackplane:
         self._retry_max_s = retry_max_s
         self._answer_timeout_s = answer_timeout_s
         self._rooms_kept_s = rooms_kept_s
+        self._problem: str | None = "not connected yet"
 
     def __repr__(self) -> str:
         """Without the URL, which may have a password."""
         return f"<RedisBackplane {self._prefix!r}>"
+
+    def problem(self) -> str | None:
+        """Why it is away, for a health check; None if it is there."""
+        return self._problem
 
     async def run(self, link: Link) -> None:
         """See `Backplane.run`."""
@@ -163,17 +178,22 @@ class RedisBackplane:
             began = anyio.current_time()
             try:
                 async with self._connected() as shards:
-                    await _Connected(self, shards, link).run()
+                    await _Connected(self, shards, link).run(self._is_there)
             except Exception as error:  # whatever it is, it is away
                 why = _why(error)
             else:
                 why = "the connection has ended"
+            self._problem = why
             link.deliver(BackplaneLost(why))
             if anyio.current_time() - began > self._retry_max_s:
                 delay_s = self._retry_s  # it was there for a while
             logger.warning("Redis is away: %s; again in %.1f s", why, delay_s)
             await anyio.sleep(delay_s * random.uniform(0.5, 1.0))  # not all nodes at once
             delay_s = min(2 * delay_s, self._retry_max_s)
+
+    def _is_there(self) -> None:
+        self._problem = None
+        logger.info("Redis is there")
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Shards]:
@@ -187,9 +207,19 @@ class RedisBackplane:
                 connection = await stack.enter_async_context(_connection(self._url, options))
                 yield _Shards([connection], lambda slot: connection)
                 return
-            cluster = ClusterConnectionPool.from_url(self._url, **options)
-            await stack.enter_async_context(cluster)
+            one = ConnectionPool.from_url(self._url, **options)
+            kept: dict[str, Any] = {
+                name: one.connection_kwargs.get(name) for name in _CLUSTER_OPTIONS
+            }
+            location = one.location
+            if not isinstance(location, TCPLocation):
+                raise ConnectionError("a Cluster is at hosts and ports")
+            cluster = ClusterConnectionPool(
+                startup_nodes=[location], connection_class=_ShardConnection, **kept
+            )
             layout = cluster.cluster_layout
+            stack.callback(_close_streams, layout)
+            await stack.enter_async_context(cluster)
             connections: dict[Any, BaseConnection] = {}
             for node in layout.primaries:
                 connections[node.node_id] = await stack.enter_async_context(
@@ -250,9 +280,27 @@ async def _connection(url: str, options: dict[str, Any]) -> AsyncIterator[BaseCo
             finally:
                 group.cancel_scope.cancel()
     finally:
-        for stream in vars(connection).values():
+        _close_streams(connection)
+
+
+def _close_streams(owner: object) -> None:
+    """What coredis leaves open of a connection that has failed before it was one, and of a
+    Cluster's layout."""
+    for held in vars(owner).values():
+        for stream in held if isinstance(held, tuple) else (held,):
             if isinstance(stream, MemoryObjectSendStream | MemoryObjectReceiveStream):
                 stream.close()
+
+
+@final
+class _ShardConnection(ClusterConnection):
+    """A connection in a Cluster's pool."""
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        try:
+            await super().run(task_status=task_status)
+        finally:
+            _close_streams(self)
 
 
 @final
@@ -285,8 +333,9 @@ class _Connected:
         self._link = link
         self._asked: deque[tuple[Publish | Append | ReadHistory, Any]] = deque()  # and requests
         self._has_asked = anyio.Event()
+        self._subscribed: set[bytes] = set()
 
-    async def run(self) -> None:
+    async def run(self, is_there: Callable[[], None]) -> None:
         """Carry what is said, either way; raises when it is lost."""
         for connection in self._shards.connections:
             for script in (_APPEND, _READ):
@@ -297,7 +346,7 @@ class _Connected:
                 group.start_soon(self._receive, connection)
                 group.start_soon(self._keep_alive, connection)
             group.start_soon(self._answer)
-            logger.info("Redis is there")
+            is_there()
             self._link.deliver(BackplaneConnected())
             while True:
                 for output in await self._link.take():
@@ -349,9 +398,12 @@ class _Connected:
             self._asked.append((output, request))
         else:
             subscribe, unsubscribe = redis.subscribe_commands
-            connection.send_command(
-                subscribe if isinstance(output, Subscribe) else unsubscribe, name
-            )
+            if isinstance(output, Subscribe):
+                self._subscribed.add(name)
+                connection.send_command(subscribe, name)
+            else:
+                self._subscribed.discard(name)
+                connection.send_command(unsubscribe, name)
 
     # -- what Redis says --------------------------------------------------------------------------
 
@@ -392,9 +444,8 @@ class _Connected:
 
     def _event(self, message: Any) -> BackplaneInput | None:
         kind, name, data = message[:3]
-        if kind == b"sunsubscribe" and name is not None:
-            # Not asked for by us, if there are still sessions for it: the slot has moved.
-            return None
+        if kind == b"sunsubscribe" and name in self._subscribed:
+            raise ConnectionError("a slot has moved to another shard")
         if kind not in (b"message", b"smessage"):
             return None
         channel = self._redis.channel(name)
