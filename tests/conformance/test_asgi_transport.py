@@ -514,6 +514,18 @@ def test_bytes_are_taken_only_when_the_last_send_has_returned(run: Run) -> None:
     run(main)
 
 
+def test_what_comes_before_the_last_was_begun_to_be_sent_is_sent_too(run: Run) -> None:
+    async def main() -> None:
+        asgi = ASGIApp(echo_app())
+        async with hosted(asgi) as host:
+            await host.sent.receive()
+            for number in range(3):  # without a step of the loop between them
+                await asgi.call(lambda hub, number=number: hub.broadcast(f"{number}"))  # type: ignore[misc]
+            assert [(await host.sent.receive())["text"] for _ in range(3)] == ["0", "1", "2"]
+
+    run(main)
+
+
 def test_a_peer_that_reads_nothing_is_not_read_from_and_then_aborted(run: Run) -> None:
     async def main() -> None:
         limits = Limits(stall_timeout_s=0.3, outbox_mark_bytes=25)

@@ -243,7 +243,7 @@ class _Connection:
         self._sending = False  # one of the tasks sends
         self._has_reader = False  # one of them reads
         self._has_waited = False  # sending has
-        self._has_more = False  # the hub has got something to send meanwhile
+        self._has_more = False  # the hub has something to send after that
         self._hands_over = False  # if it does, the other task reads
         self._wake = server.new_event()  # there is something to do for the other one
         self._may_read: Any = None  # an event, while reading is paused
@@ -349,9 +349,9 @@ class _Connection:
     # -- sending ------------------------------------------------------------------------------
 
     def write(self) -> None:
-        if self._sending:
+        if self._sending or self._buffers:
             self._has_more = True
-        elif not self._buffers:
+        else:
             self._buffers = self._server.hub.data_to_send(self.fd)
             if self._server.reader is not self:
                 self._wake.set()
@@ -364,9 +364,14 @@ class _Connection:
         self._sending = True
         waited = False
         try:
-            while self._buffers:
+            while self._buffers or self._has_more:
+                if not self._buffers:
+                    self._has_more = False
+                    self._buffers = hub.data_to_send(self.fd)
+                    self._server.drain()
+                    continue
                 buffers, self._buffers = self._buffers, []
-                self._has_waited = self._has_more = False
+                self._has_waited = False
                 self._unsent = sum(map(len, buffers))
                 for buffer in buffers:
                     await self._send_buffer(buffer)
@@ -374,11 +379,8 @@ class _Connection:
                 if not self.fd:
                     break
                 if self._has_waited:
-                    waited = True
+                    waited = self._has_more = True
                     hub.bytes_unsent(self.fd, 0, now=self._server.time())
-                if self._has_more or self._has_waited:
-                    self._buffers = hub.data_to_send(self.fd)
-                    self._server.drain()
         finally:
             self._sending = False
         if self._ending:
