@@ -59,7 +59,7 @@ endef
 
 # The secret of the tokens is kept, so that who was logged in stays so when the chat is restarted.
 run: $(VENV)/installed-chat
-	@mkdir -p .chat
+	@mkdir -p -m 700 .chat
 	@test -s .chat/jwt_secret || (umask 077 && \
 		$(VENV)/bin/python -c 'import secrets; print(secrets.token_urlsafe(48))' >.chat/jwt_secret)
 	@JWT_SECRET="$${JWT_SECRET:-$$(cat .chat/jwt_secret)}" exec $(VENV)/bin/python docs/examples/chat/server.py

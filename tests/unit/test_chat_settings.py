@@ -31,7 +31,7 @@ def test_without_a_database_there_is_a_file(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     settings = ChatSettings(chat_folder=str(folder))
     assert settings.store_url == f"sqlite:///{folder}/chat.sqlite3"
-    assert folder.is_dir()
+    assert folder.stat().st_mode & 0o777 == 0o700  # it has hashes of passwords
     assert ChatSettings(database_url="postgresql://x").store_url == "postgresql://x"
 
 

@@ -32,7 +32,7 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
             return self.database_url
         folder = Path(self.chat_folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError("CHAT_FOLDER", f"cannot be made: {error}") from error
         return f"sqlite:///{folder / 'chat.sqlite3'}"
