@@ -369,6 +369,8 @@ class Server(LoopDrain[_Connection]):
         return self._report
 
     async def _close(self) -> ShutdownReport:
+        if self.linger_s > 0 and self._started:
+            await self._linger()
         for server in self._servers:
             server.close()
         close_listeners(self._listeners)
@@ -391,6 +393,19 @@ class Server(LoopDrain[_Connection]):
             self._timer.cancel()
         self.drain()
         return self.report()
+
+    async def _linger(self) -> None:
+        """Accept nobody more, and serve on for a while."""
+        if isinstance(self.loop, asyncio.SelectorEventLoop):
+            # asyncio would reset what it has accepted and not yet given to a protocol.
+            for listener in self._listeners:
+                self.loop.remove_reader(listener)
+        else:
+            for server in self._servers:
+                server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.linger_s):
+                await self._stopped_now.wait()
 
     async def wait_idle(self) -> None:
         """Wait until there is no connection and no handler."""

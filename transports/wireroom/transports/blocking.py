@@ -295,6 +295,9 @@ class Server(Drain[Connection]):
         self._woken_by.close()
         close_listeners(self._listeners)
         self._listeners = []
+        if self.linger_s > 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stops > 1, self.linger_s)
         self.act(self.begin_shutdown)
         if not self._wait_end(self.spread_s + self.grace_s):
             self.act(self.abort_rest)

@@ -139,6 +139,9 @@ class Drain(ABC, Generic[C]):
         self.grace_s = grace_s
         self.spread_s = spread_s
         self.close_code = close_code
+        # After it has stopped listening, and before sessions are told: for how long the requests of
+        # those who have just connected are still taken, because another server accepts from now on.
+        self.linger_s = 0.0
         self._open_at_shutdown = 0
         self._dropped_before = 0
         self._aborted = 0

@@ -274,6 +274,9 @@ class TaskDrain(LoopDrain[C]):
 
     async def end(self) -> None:
         """Close every session, wait for them and their handlers, and abort the rest."""
+        with anyio.move_on_after(self.linger_s):
+            while self.linger_s > 0 and not self._stopped_now:
+                await self._next_change()
         self.begin_shutdown()
         self.drain()
         if not await self._wait_quiet(self.spread_s + self.grace_s):

@@ -13,9 +13,10 @@ TRANSPORTS: Final = ("asyncio", "uvloop", "anyio-asyncio", "trio", "blocking")
 
 
 class Listening(Protocol):
-    """A server of any transport. `close_code` is what sessions are told when it ends."""
+    """A server of any transport; see `Drain` for what may be changed before it ends."""
 
     close_code: int
+    linger_s: float
 
     @property
     def addresses(self) -> Sequence[Any]:

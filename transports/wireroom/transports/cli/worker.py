@@ -22,12 +22,14 @@ UNREADY: Final = b"u"
 RESTART: Final = b"c"
 
 RESTART_CODE: Final = 1012  # RFC 6455's registry: service restart
+LINGER_S: Final = 0.5  # for who has connected to a worker that is being replaced to say something
 
 
 class Stoppable(Protocol):
     """A server of any transport."""
 
     close_code: int
+    linger_s: float
 
 
 @final
@@ -59,6 +61,7 @@ class Worker:
                 continue
             if said == RESTART and self._server is not None:
                 self._server.close_code = RESTART_CODE
+                self._server.linger_s = LINGER_S
             os.kill(os.getpid(), signal.SIGTERM)
             return
 

@@ -26,7 +26,7 @@ from typing import Final, final
 from . import EXIT_CANNOT_START
 from .notify import notify
 from .reports import report
-from .worker import FDS, NUMBER, READY, RESTART, UNREADY
+from .worker import FDS, LINGER_S, NUMBER, READY, RESTART, UNREADY
 
 START_S: Final = 120.0  # for a worker to listen
 OVERTIME_S: Final = 2.0  # for a worker to end after its own deadlines
@@ -254,7 +254,7 @@ class Supervisor:
         """It was told to end, and has so long."""
         if not process.is_ending:
             process.is_ending = True
-            process.kill_at = time.monotonic() + self._patience_s + OVERTIME_S
+            process.kill_at = time.monotonic() + LINGER_S + self._patience_s + OVERTIME_S
 
     def _processes(self) -> Iterator[_Process]:
         for key in list(self._selector.get_map().values()):
