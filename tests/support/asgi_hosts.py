@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import tempfile
@@ -137,7 +138,9 @@ class Hypercorn:
         config.graceful_timeout = 0.5
         config.keep_alive_timeout = 1.0  # also for a head that does not come
         ready(address)
-        await serve(app, config, shutdown_trigger=stopped.wait, mode="asgi")
+        # In asyncio hypercorn cancels its lifespan task after the shutdown, and awaits it.
+        with contextlib.suppress(asyncio.CancelledError):
+            await serve(app, config, shutdown_trigger=stopped.wait, mode="asgi")
 
     def stop(self) -> None:
         self._stop()
