@@ -1,8 +1,8 @@
 """HTTP heads, by h11: requests in and responses out (server), and the other way (client). Pure.
 
-h11 parses and writes; what is added here are the bounds that it does not keep (its size limit
-covers incomplete heads only), a status for each thing that can be wrong, and the bytes that
-follow a head. An object of this file is dropped at the upgrade.
+h11 parses, and writes all but the 101; what is added here are the bounds that it does not keep
+(its size limit covers incomplete heads only), a status for each thing that can be wrong, and the
+bytes that follow a head. An object of this file is dropped at the upgrade.
 """
 
 from __future__ import annotations
@@ -145,15 +145,12 @@ class RequestReader(_HeadReader):
         self._head_bytes = len(self.trailing_data)
 
     def switch_protocols(self, headers: list[tuple[str, str]]) -> bytes:
-        """The 101 response (RFC 6455 section 4.2.2)."""
-        return (
-            self._connection.send(
-                h11.InformationalResponse(
-                    status_code=101, reason=phrase(101), headers=_encode(headers)
-                )
-            )
-            or b""
-        )
+        """The 101 response (RFC 6455 section 4.2.2), of headers that have been checked.
+
+        Not by h11, whose last word is the request: it would look at each header once more.
+        """
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        return f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1")
 
 
 def check_host(request: Request) -> None:
