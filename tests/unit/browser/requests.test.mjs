@@ -107,6 +107,17 @@ test("a lost connection: what may be sent again is, before what waited, the rest
   assert.deepEqual(await Promise.all([safe, alsoSafe, fresh]), [1, 3, 4]);
 });
 
+test("what is sent again comes before what waited for the socket", async () => {
+  const client = await open();
+  client.request("a", {}, { resend: true });
+  world.socket.bufferedAmount = 2 ** 21;
+  client.send("b");
+  await world.socket.ends();
+  await world.advance(500);
+  await world.socket.opens();
+  assert.deepEqual(world.socket.take().map((each) => each.type), ["a", "b"]);
+});
+
 test("what is sent again still fails in time", async () => {
   const client = await open();
   const safe = client.request("a", {}, { resend: true, timeoutMs: 3_000 });
@@ -229,6 +240,17 @@ test("the server's requests are answered", async () => {
     { type: "reply", request_id: "a", data: { version: 7 } },
     { type: "reply", request_id: "c", data: null },
   ]);
+});
+
+test("an answer to an earlier connection is not given to the next", async () => {
+  const client = await open();
+  let answer;
+  client.answer("slow", () => new Promise((resolve) => (answer = resolve)));
+  await world.socket.says({ type: "slow", request_id: 1 });
+  await reconnect();
+  answer("too late");
+  await settle();
+  assert.deepEqual(world.socket.take(), []);
 });
 
 test("other keys, and data under one of its own, as an app's parser may have it", async () => {

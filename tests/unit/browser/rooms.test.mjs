@@ -221,6 +221,57 @@ test("a room that was left is left: late messages and replies do not count", asy
   room.join();
   await admits({ offset: 9 });
   assert.deepEqual(events, ["joined"]);
+  room.leave();
+  room.join();
+  assert.equal((await admits({ offset: 12 })).position, null);
+});
+
+test("a join that is to be tried again is asked once by the next connection", async () => {
+  room.join();
+  const [{ request_id }] = world.socket.take();
+  await world.socket.says({ type: "error", code: "store_away", message: "", request_id });
+  await reconnect();
+  await world.advance(5_000);
+  assert.equal(world.socket.take().length, 1);
+});
+
+test("too many messages before the reply are a gap", async () => {
+  const other = new QuietClient("ws://example.org/chat", { ...world.options, earlyMessagesMax: 2 });
+  const lobby = other.room("lobby");
+  const heard = [];
+  lobby.on("said", ({ position }) => heard.push(position.offset));
+  lobby.addEventListener("lost", ({ detail }) => heard.push(detail.reason));
+  other.connect();
+  await settle();
+  await world.socket.opens();
+  lobby.join();
+  await admits({ offset: 1, before: [said(2), said(3), said(4), said(5)] });
+  assert.deepEqual(heard, ["gap", 4, 5]);
+});
+
+test("a stop ends a join that waits, and keeps a room that was joined", async () => {
+  room.join();
+  await admits({ offset: 4 });
+  const attic = client.room("attic").join();
+  await world.socket.ends();
+  client.close();
+  assert.equal(await outcome(attic), "closed");
+  assert.deepEqual([room.state, client.room("attic").state], ["joining", "left"]);
+  const closing = ({ detail }) => detail.name === "open" && client.close();
+  client.addEventListener("state", closing);
+  client.connect();
+  await settle();
+  await world.socket.opens();
+  client.removeEventListener("state", closing);
+  client.connect();
+  await settle();
+  await world.socket.opens();
+  client.close(); // with a join on its way
+  client.connect();
+  await settle();
+  await world.socket.opens();
+  assert.deepEqual((await admits({ offset: 4 })).position, { offset: 4, epoch: "e1" });
+  assert.deepEqual(events, ["joined", "rejoined true"]);
 });
 
 test("rooms do not mix", async () => {

@@ -379,8 +379,8 @@ export class Client extends EventTarget {
     this.#globals?.();
     this.#globals = null;
     const error = () => new RequestError("closed", state.reason || `the connection has ended (${state.code})`);
-    for (const entry of entries) this.#settle(entry, error());
     for (const room of this.#rooms.values()) room._stopped(error());
+    for (const entry of entries) this.#settle(entry, error());
     this.#enter(state);
   }
 
