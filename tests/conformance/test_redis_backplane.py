@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from redis_nodes import TRANSPORTS, Client, Node, Said, make_app
+from redis_nodes import HOSTS, TRANSPORTS, Client, Node, Said, make_app
 from redis_server import PrivateCluster, PrivateRedis, redis_cluster, redis_server
 from wireroom.backplanes.redis import RedisBackplane
 from wireroom.core import BackplaneSettings, ConfigurationError, History
@@ -87,7 +87,7 @@ def test_two_nodes(one: str, two: str, redis: PrivateRedis, nodes: list[Node]) -
     bob.close()
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", [*TRANSPORTS, *HOSTS])
 def test_users_and_presence(transport: str, redis: PrivateRedis, nodes: list[Node]) -> None:
     first, second = pair(nodes, redis, transport, transport)
     ann, bob = Client(first, "present/ann"), Client(second, "present/bob")
@@ -183,7 +183,7 @@ def test_its_connections_are_cut_while_all_talk(redis: PrivateRedis, nodes: list
         client.close()
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", [*TRANSPORTS, *HOSTS])
 def test_a_node_that_stops_has_said_everything(
     transport: str, redis: PrivateRedis, nodes: list[Node]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -16,6 +16,7 @@ import msgspec
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from asgi_hosts import Host, HostThread, Hypercorn, Uvicorn
 from redis_server import PrivateRedis
 from wireroom.backplanes.redis import RedisBackplane
 from wireroom.core import (
@@ -25,11 +26,13 @@ from wireroom.core import (
     Context,
     History,
     Hub,
+    LocalProtocolError,
     Position,
     Recovery,
     Request,
 )
 from wireroom.transports.anyio import Server as AnyioServer
+from wireroom.transports.asgi import ASGIApp
 from wireroom.transports.asyncio import Server as AsyncioServer
 from wireroom.transports.blocking import Server as BlockingServer
 
@@ -37,6 +40,10 @@ T = TypeVar("T")
 
 TIMEOUT_S: Final = 20.0
 TRANSPORTS: Final = ("asyncio", "trio", "blocking")
+HOSTS: Final[Mapping[str, Callable[[], Host]]] = {
+    "uvicorn": lambda: Uvicorn("websockets-sansio"),
+    "hypercorn on trio": lambda: Hypercorn("trio"),
+}
 
 
 class Enter(msgspec.Struct):
@@ -76,7 +83,7 @@ def make_app(history: History | None = None) -> App:
 
 
 class Node:
-    """One server; `kill` is for those that are to say nothing at their end."""
+    """One server, of `TRANSPORTS` or `HOSTS`."""
 
     def __init__(
         self,
@@ -95,6 +102,14 @@ class Node:
         self._ready: Future[Any] = Future()
         self._server: Any = None
         self._thread: threading.Thread | None = None
+        self._host: HostThread | None = None
+        if transport in HOSTS:
+            self._server = ASGIApp(self._app, backplane=self.backplane, grace_s=1.0)
+            self._host = HostThread(HOSTS[transport](), self._server)
+            self._host.__enter__()
+            self.port = self._host.address[1]
+            self._wait_begun()
+            return
         if transport == "blocking":
             self._server = BlockingServer(self._app, port=0, backplane=self.backplane, grace_s=1.0)
             self._server.start()
@@ -118,9 +133,21 @@ class Node:
                 self._ready.set_exception(error)
             raise
 
+    def _wait_begun(self) -> None:
+        """Hosts listen before their lifespans begin."""
+        until = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                self._server.hub  # noqa: B018 - it raises until then
+            except LocalProtocolError:
+                assert time.monotonic() < until, "the host does not begin"
+                time.sleep(0.005)
+            else:
+                return
+
     def call(self, function: Callable[[Hub], T]) -> T:
         """Call something with the hub, as an input of it."""
-        if self._thread is None:
+        if self._thread is None and self._host is None:
             result: T = self._server.call(function)
             return result
         answer: T = self._server.call_from_thread(function).result(TIMEOUT_S)
@@ -139,7 +166,9 @@ class Node:
 
     def stop(self) -> None:
         """In order."""
-        if self._thread is None:
+        if self._host is not None:
+            self._host.stop()
+        elif self._thread is None:
             self._server.shutdown()
         else:
             self.call(lambda hub: self._server.stop())

@@ -107,5 +107,7 @@ class RemoteUsers:
                     failed = error
             if failed is not None and not messages:
                 raise failed
+            if failed is None and len(set(messages.values())) == 1:
+                messages = {_ANY: next(iter(messages.values()))}
         node = self._node
         node.publish_surely(channel, ToSessions(node.name, node.next_number(), messages))
