@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
+
+from names import room_name
 from rates import Rate
+from records import InvalidError
 from wireroom.core import ConfigurationError
 from wireroom.transports.settings import Settings
+
+Messages = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -15,9 +23,9 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
     chat_folder: str = ".chat"  # of the database file, unless DATABASE_URL says another
     chat_operators: str = ""  # names, separated by commas, who may moderate every room
     chat_rooms: str = "lobby"  # names, separated by commas, of rooms that are always there
-    chat_history_messages: int = 500  # of each room, for who comes back, beside the database
-    chat_history_s: float = 600.0
-    chat_token_lifetime_s: float = 12 * 3600.0
+    chat_history_messages: Messages = 500  # of each room, for who comes back, beside the database
+    chat_history_s: Seconds = 600.0
+    chat_token_lifetime_s: Seconds = 12 * 3600.0
     chat_messages_per_s: float = 2.0  # of a user's messages
     chat_messages_burst: float = 10.0
     chat_requests_per_s: float = 20.0  # of a user's requests of all kinds
@@ -44,8 +52,12 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
 
     @property
     def rooms(self) -> list[str]:
-        """The names."""
-        return list(filter(None, map(str.strip, self.chat_rooms.split(","))))
+        """The names. Raises `ConfigurationError`."""
+        names = filter(None, map(str.strip, self.chat_rooms.split(",")))
+        try:
+            return [room_name(name) for name in names]
+        except InvalidError as error:
+            raise ConfigurationError("CHAT_ROOMS", str(error)) from error
 
     def rate(self, name: str) -> Rate:
         """A rate by its name: "messages", "requests" or "log_ins". Raises `ConfigurationError`."""

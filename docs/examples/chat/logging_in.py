@@ -11,7 +11,7 @@ from rate_limits import RateLimits
 from records import Account
 from refusals import refusing
 from store import Store
-from wireroom.core import App, Context, blocking
+from wireroom.core import App, ConfigurationError, Context, blocking
 from wireroom.transports.tokens import TokenIssuer, TokenVerifier
 
 AUDIENCE: Final = "wireroom-chat"  # of the tokens, which we issue ourselves
@@ -23,8 +23,11 @@ def new_issuer(secret: str, lifetime_s: float) -> TokenIssuer:
 
 
 def new_verifier(secret: str) -> TokenVerifier:
-    """What believes them."""
-    return TokenVerifier(secret=secret, issuer=AUDIENCE, audience=AUDIENCE)
+    """What believes them. Raises `ConfigurationError`."""
+    try:
+        return TokenVerifier(secret=secret, issuer=AUDIENCE, audience=AUDIENCE)
+    except ConfigurationError as error:
+        raise ConfigurationError("JWT_SECRET", str(error)) from error
 
 
 def issue(issuer: TokenIssuer, account: Account) -> LoggedIn:

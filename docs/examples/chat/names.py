@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from records import InvalidError
+from records import NAME_CHARACTERS_MAX, InvalidError, checked
 
 # Printable, as Unicode has it, but nothing is seen of them: fillers, and selectors of variants.
 _UNSEEN: Final = (
@@ -42,6 +42,18 @@ def check_seen(what: str, name: str) -> None:
     """Raises `InvalidError` for a name of which something, or all, cannot be seen."""
     if not (name.isprintable() and name_key(name)):
         raise InvalidError(f"{what}: has characters that cannot be seen")
+
+
+def room_name(name: str) -> str:
+    """The name of a room that is open to all, without the blanks around it. Raises `InvalidError`.
+
+    Those with @ are of the rooms of two (`memberships`).
+    """
+    name = checked("room", name.strip(), NAME_CHARACTERS_MAX)
+    check_seen("room", name)
+    if name.startswith("@"):
+        raise InvalidError("room: the name must not begin with @")
+    return name
 
 
 def check_scripts(what: str, name: str) -> None:

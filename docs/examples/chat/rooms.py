@@ -9,7 +9,7 @@ from moderation import begin_record
 from people import Operators
 from presence import Presences
 from protocol import CreateRoom, JoinedRoom, JoinRoom, LeaveRoom, ListRooms, RoomEntry, RoomList
-from records import PAGE_MAX, BannedError, InvalidError, NotAllowedError, NotFoundError, Standing
+from records import PAGE_MAX, BannedError, NotAllowedError, NotFoundError, Standing
 from refusals import refusing
 from store import Store
 from wireroom.core import Context, LocalProtocolError, Module
@@ -37,10 +37,7 @@ async def list_rooms(ctx: Context, data: ListRooms, store: Store) -> RoomList:
 
 @refusing
 async def create_room(ctx: Context, data: CreateRoom, store: Store) -> RoomEntry:
-    name = data.room.strip()
-    if name.startswith("@"):
-        raise InvalidError("room: the name must not begin with @")
-    room = await store.create_room(name, ctx.user)
+    room = await store.create_room(data.room, ctx.user)
     return RoomEntry(room.name, room.last_offset, 0, 0, is_joined=False)
 
 

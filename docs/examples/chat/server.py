@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from typing import Any, Final
 
 from accounts import Passwords
@@ -99,9 +100,10 @@ def make_app(settings: ChatSettings | None = None) -> App:
 
 def _started_store(settings: ChatSettings) -> Store:
     """The store, with the rooms that are always there; if the database is away, it comes later."""
+    rooms = settings.rooms
     store = Store(settings.store_url)
     if store.start():
-        for room in settings.rooms:
+        for room in rooms:
             store.create_room(room).exception(timeout=10.0)  # there is one already, most often
     return store
 
@@ -149,10 +151,16 @@ TRANSPORTS: Final = {
 
 
 def main() -> None:
+    """The program: status 2, and what to change, if it cannot start."""
     try:
-        settings = ChatSettings.from_environment()
+        _serve()
     except ConfigurationError as error:
-        raise SystemExit(f"error: {error}") from error
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _serve() -> None:
+    settings = ChatSettings.from_environment()
     parser = argparse.ArgumentParser(description="A chat service, by Wireroom.")
     parser.add_argument("--host", default=settings.ws_host)
     parser.add_argument("--port", type=int, default=settings.ws_port)

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, select, update
 
 import queries
 from database import is_away, new_engine
-from names import check_scripts, check_seen, name_key
+from names import check_scripts, check_seen, name_key, room_name
 from records import (
     CLIENT_ID_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
@@ -185,10 +185,8 @@ class Store:
 
     def create_room(self, name: str, creator: Account | None = None) -> Result[Room]:
         """Make a room; fails with `TakenError`. Raises `InvalidError`."""
-        name = checked("room", name, NAME_CHARACTERS_MAX)
-        check_seen("room", name)
         row = {
-            "name": name,
+            "name": room_name(name),
             "created_by": None if creator is None else creator.id,
             "created_at": self._clock(),
             "last_offset": 0,
