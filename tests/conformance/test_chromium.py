@@ -20,6 +20,8 @@ pytestmark = pytest.mark.chromium
 NARROW = {"width": 390, "height": 780}
 WIDE = {"width": 1280, "height": 800}
 
+expect.set_options(timeout=15_000)  # the machine may be busy
+
 CONTRASTS = (Path(__file__).parent / "browser" / "contrasts.js").read_text()
 
 
@@ -287,21 +289,17 @@ def test_a_restart_of_the_server_loses_nothing(chat: Chat) -> None:
 
 
 def test_who_was_away_sees_what_is_new(chat: Chat) -> None:
-    ann, bob = chat.enter("Ann"), chat.enter("Bob")
+    ann = chat.enter("Ann")
     say(ann, "seen")
+    expect(texts(ann)).to_have_count(1)
+    bob = chat.enter("Bob")  # who comes has read what there is
     expect(texts(bob)).to_have_count(1)
-    expect(bob.locator(".badge")).to_have_count(0)
-    with bob.expect_event("websocket"):
-        bob.reload()  # what was seen is marked after half a second, or by the next page
-    expect(texts(bob)).to_have_count(1)
-    state = bob.context.storage_state()
     login = bob.evaluate("() => sessionStorage.getItem('wireroom-chat')")
-    bob.wait_for_timeout(700)
     bob.context.close()
     for text in ("new 1", "new 2"):
         say(ann, text)
     expect(texts(ann)).to_have_count(3)
-    bob = chat.page(storage_state=state)
+    bob = chat.page()
     bob.evaluate("(login) => sessionStorage.setItem('wireroom-chat', login)", login)
     bob.reload()
     expect(texts(bob)).to_have_text(["seen", "new 1", "new 2"])

@@ -17,6 +17,8 @@ from wireroom.transports.clients.blocking import Client, connect
 
 pytestmark = pytest.mark.chromium
 
+expect.set_options(timeout=15_000)  # the machine may be busy
+
 TOKEN = "a token of the tests' console"
 CONTRASTS = (Path(__file__).parent / "browser" / "contrasts.js").read_text()
 
