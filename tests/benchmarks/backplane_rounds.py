@@ -30,7 +30,7 @@ ROUNDS: Final = 20
 SAMPLES: Final = 200
 _NODE: Final = """
 import sys
-from redis_nodes import make_app
+from redis_app import make_app
 from wireroom.backplanes.redis import RedisBackplane
 from wireroom.transports.asyncio import run
 backplane = RedisBackplane(sys.argv[1]) if sys.argv[1] else None

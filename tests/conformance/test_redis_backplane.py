@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from redis_nodes import HOSTS, TRANSPORTS, Client, Node, Said, make_app
+from redis_app import Said, make_app
+from redis_nodes import HOSTS, TRANSPORTS, Client, Node
 from redis_server import PrivateCluster, PrivateRedis, redis_cluster, redis_server
 from wireroom.backplanes.redis import RedisBackplane
 from wireroom.core import BackplaneSettings, ConfigurationError, History
 
 pytestmark = pytest.mark.servers
 
+SUPPORT = Path(__file__).parents[1] / "support"
 STREAM = "wireroom:{room:7:/%7Buser%7D:a}:stream"  # of the room that clients enter
 
 
@@ -273,6 +279,29 @@ def test_without_redis_a_server_starts_and_says_so(nodes: list[Node]) -> None:
     assert ann.recovered == [False]
     assert nodes[0].call(lambda hub: hub.is_backplane_connected) is False
     assert "ConnectionError" in (nodes[0].backplane.problem() or "")
+
+
+def test_workers_of_the_command_line(redis: PrivateRedis) -> None:
+    command = [sys.executable, "-m", "wireroom.transports.cli", "serve", "redis_app:make_app"]
+    command += ["--port", "0", "--workers", "2", "--grace-s", "1"]
+    variables = {"WIREROOM_SERVE_REDIS_URL": redis.url, "PYTHONPATH": str(SUPPORT)}
+    with subprocess.Popen(
+        command, env=os.environ | variables, stderr=subprocess.PIPE, text=True
+    ) as supervisor:
+        try:
+            assert supervisor.stderr is not None
+            lines = iter(supervisor.stderr)
+            port = int(next(line for line in lines if "listening on" in line).rsplit(":", 1)[1])
+            clients = [Client(port, f"user-{number}") for number in range(8)]  # of both, surely
+            for client in clients:
+                client.say(client.user)
+            heard = [client.hear(len(clients)) for client in clients]
+            assert all(each == heard[0] for each in heard)
+            for client in clients:
+                client.close()
+        finally:
+            supervisor.terminate()
+            supervisor.communicate(timeout=20.0)
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from asgi_hosts import Host, HostThread, Hypercorn, Uvicorn
+from redis_app import make_app
 from redis_server import PrivateRedis
 from wireroom.backplanes.redis import RedisBackplane
-from wireroom.core import (
-    Accept,
-    App,
-    BackplaneSettings,
-    Context,
-    History,
-    Hub,
-    LocalProtocolError,
-    Position,
-    Recovery,
-    Request,
-)
+from wireroom.core import App, BackplaneSettings, Hub, LocalProtocolError
 from wireroom.transports.anyio import Server as AnyioServer
 from wireroom.transports.asgi import ASGIApp
 from wireroom.transports.asyncio import Server as AsyncioServer
@@ -44,42 +34,6 @@ HOSTS: Final[Mapping[str, Callable[[], Host]]] = {
     "uvicorn": lambda: Uvicorn("websockets-sansio"),
     "hypercorn on trio": lambda: Hypercorn("trio"),
 }
-
-
-class Enter(msgspec.Struct):
-    room: str = "a"
-    position: Position | None = None
-
-
-class Say(msgspec.Struct):
-    text: str
-    room: str = "a"
-
-
-class Said(msgspec.Struct, tag_field="type", tag="said"):
-    text: str
-
-
-def make_app(history: History | None = None) -> App:
-    """Rooms to enter and to say something in; presence in those of /present."""
-    app = App()
-    kept = history or History(messages_max=1000, age_s=60.0)
-    for path, presence in (("/{user}", False), ("/present/{user}", True)):
-        module = app.module(path, history=kept, presence=presence)
-
-        @module.on_handshake
-        def bind(request: Request) -> Accept:
-            return Accept(user=request.path_params["user"])
-
-        @module.command("enter")
-        async def enter(ctx: Context, data: Enter) -> Recovery:
-            return await ctx.session.recover(data.room, data.position)
-
-        @module.command("say")
-        def say(ctx: Context, data: Say) -> None:
-            ctx.session.room(data.room).broadcast(Said(data.text))
-
-    return app
 
 
 class Node:
@@ -180,7 +134,7 @@ class Client:
     """A member of a room, who notes what it hears, and where it stands."""
 
     def __init__(
-        self, node: Node, user: str = "ann", position: Any = None, *, room: str = "a"
+        self, node: Node | int, user: str = "ann", position: Any = None, *, room: str = "a"
     ) -> None:
         self.user = user
         self.room = room
@@ -192,12 +146,13 @@ class Client:
         self._connection: ClientConnection
         self.connect(node)
 
-    def connect(self, node: Node) -> None:
-        """Enter the room, from where it stands."""
+    def connect(self, node: Node | int) -> None:
+        """Enter the room, from where it stands; a number is a port."""
+        port = node if isinstance(node, int) else node.port
         self._open = ExitStack()
         self._connection = self._open.enter_context(
             connect(
-                f"ws://127.0.0.1:{node.port}/{self.user}",
+                f"ws://127.0.0.1:{port}/{self.user}",
                 compression=None,
                 open_timeout=TIMEOUT_S,
                 close_timeout=TIMEOUT_S,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from wireroom.backplanes import Backplane
 from wireroom.core import App, ConfigurationError, Limits
 from wireroom.operations import logs, operations_of
 
@@ -146,6 +147,12 @@ def _octal(context: click.Context, parameter: click.Parameter, text: str) -> int
     help="With --workers: how long /readyz says 503 before the end begins.",
 )
 @click.option(
+    "--redis-url",
+    metavar="URL",
+    help="Be one of several nodes, or workers, that this Redis joins. Better set by its variable.",
+)
+@click.option("--redis-cluster", is_flag=True, help="That URL is of a Redis Cluster.")
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -196,6 +203,8 @@ def serve(
     workers: int | None,
     worker_port: int | None,
     unready_s: float,
+    redis_url: str | None,
+    redis_cluster: bool,
     log_format: logs.LogFormat,
     log_level: str,
     reload: bool,
@@ -214,6 +223,7 @@ def serve(
       wireroom serve server:app --unix /run/chat.sock --unix-mode 666
       wireroom serve server:app --limit message_bytes_max=65536 --limit ping_interval_s=inf
       wireroom serve server:app --workers 4 --log-format json
+      WIREROOM_SERVE_REDIS_URL=redis://localhost wireroom serve server:app --workers 4
 
     When it listens it says so on stderr: "listening on http://127.0.0.1:8301". A signal closes
     every session and waits --grace-s seconds; a second one ends it at once. SIGHUP reads the
@@ -279,6 +289,7 @@ def serve(
             )
         served = load_app(app)
         served.limits = replace_limits(served.limits, limits)
+        backplane = _backplane(served, redis_url, cluster=redis_cluster)
         ended = _serve(
             served,
             transport,
@@ -287,6 +298,7 @@ def serve(
             grace_s=grace_s,
             spread_s=spread_s,
             close_code=int(close_code or (1012 if reload else 1001)),
+            backplane=backplane,
             **listen,
         )
     report(
@@ -328,6 +340,19 @@ def _listening(addresses: Iterable[Any], *, secure: bool) -> str:
         for name in addresses
     ]
     return f"listening on {', '.join(where)}"
+
+
+def _backplane(app: App, url: str | None, *, cluster: bool) -> Backplane | None:
+    """Redis, if there is a URL; `/healthz` says how it is, if there is one."""
+    if not url:
+        return None
+    from wireroom.backplanes.redis import RedisBackplane
+
+    backplane = RedisBackplane(url, cluster=cluster)
+    installed = operations_of(app)
+    if installed is not None:
+        installed.health.add_check("backplane", backplane.problem)
+    return backplane
 
 
 def _drain(app: App) -> None:
