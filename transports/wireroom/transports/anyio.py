@@ -24,7 +24,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from wireroom.backplanes.link import Backplane
-from wireroom.core import App, IdsExhaustedError, LocalProtocolError
+from wireroom.core import App, IdsExhaustedError
 from wireroom.core.wire.request import Address
 
 from .drain import ShutdownReport
@@ -35,8 +35,8 @@ from .listening import (
     close_listeners,
     format_address,
     open_listeners,
-    peer_address,
 )
+from .sockets import check_adoptable, peer_of, set_no_delay
 from .tasks import TaskDrain
 from .tls import TlsPipe
 
@@ -368,15 +368,10 @@ class Server(TaskDrain[_Connection]):
 
         Raises `LocalProtocolError` before the start, and for bytes received with `ssl`.
         """
-        if received and ssl is not None:
-            raise LocalProtocolError("TLS begins before anything is received: adopt it earlier")
+        check_adoptable(received, ssl)
         self.time()  # which raises before the start
         sock.setblocking(False)
-        try:
-            address: Address = peer_address(sock.getpeername())
-        except OSError:
-            address = None
-        self.spawn(self._serve, sock, address, ssl, received)
+        self.spawn(self._serve, sock, peer_of(sock), ssl, received)
 
     async def _serve(
         self,
@@ -389,9 +384,7 @@ class Server(TaskDrain[_Connection]):
         tls = None if context is None else TlsPipe(context, server_side=True)
         connection = _Connection(self, sock, tls)
         try:
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                with suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_no_delay(sock)
             with connection.scope:
                 if tls is not None:
                     try:

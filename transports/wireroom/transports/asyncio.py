@@ -45,6 +45,7 @@ from .listening import (
     peer_address,
 )
 from .loops import Drive, LoopDrain
+from .sockets import check_adoptable, set_no_delay
 
 T = TypeVar("T")
 
@@ -79,7 +80,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._secure = transport.get_extra_info("ssl_object") is not None
         # TCP pauses above `high` bytes, TLS at `high`: with 0, when there is nothing to write.
         transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
-        _set_no_delay(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:  # asyncio does this only for sockets that it has made itself
+            set_no_delay(sock)
         server = self._server
         server.handshakes.pop(self, None)
         server.sockets.add(self)
@@ -300,8 +303,7 @@ class Server(LoopDrain[_Connection]):
 
         Raises `LocalProtocolError` before the start, and for bytes received with `ssl`.
         """
-        if received and ssl is not None:
-            raise LocalProtocolError("TLS begins before anything is received: adopt it earlier")
+        check_adoptable(received, ssl)
         if not self._started:
             raise LocalProtocolError("start the server first")
         sock.setblocking(False)
@@ -639,10 +641,3 @@ def _handle_signals(server: Server) -> Callable[[], None]:
             server.loop.remove_signal_handler(each)
 
     return remove
-
-
-def _set_no_delay(transport: asyncio.Transport) -> None:
-    """asyncio does this only for sockets that it has made itself."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

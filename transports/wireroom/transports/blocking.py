@@ -52,9 +52,9 @@ from .listening import (
     close_listeners,
     format_address,
     open_listeners,
-    peer_address,
 )
 from .socket_threads import Connection
+from .sockets import check_adoptable, peer_of
 from .threads import Threads
 
 T = TypeVar("T")
@@ -239,15 +239,10 @@ class Server(Drain[Connection]):
         Raises `LocalProtocolError` before the start, and for bytes received with `ssl`, and
         `RuntimeError` if the system has no thread for it: it is closed then.
         """
-        if received and ssl is not None:
-            raise LocalProtocolError("TLS begins before anything is received: adopt it earlier")
+        check_adoptable(received, ssl)
         if not self._started:
             raise LocalProtocolError("start the server first")
-        try:
-            address = peer_address(sock.getpeername())
-        except OSError:
-            address = None
-        self._serve(sock, address, ssl, received)
+        self._serve(sock, peer_of(sock), ssl, received)
 
     def stop(self) -> None:
         """Make `serve_forever` return; said twice, have `shutdown` wait for nobody. This may be

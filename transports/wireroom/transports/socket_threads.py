@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from wireroom.core import IdsExhaustedError
 from wireroom.core.wire.request import Address
 
+from .sockets import set_no_delay
 from .tls import PLAIN_HTTP_RESPONSE, PlainHttpError, TlsPipe
 
 if TYPE_CHECKING:
@@ -110,9 +111,7 @@ class Connection:
         server = self._server
         sock = self._sock
         sock.setblocking(True)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_no_delay(sock)
         data = self._received
         self._received = b""
         if self._context is not None:
