@@ -262,6 +262,32 @@ def test_two_nodes_give_each_offset_once_and_know_each_others_messages(
     assert total == 360
 
 
+def test_nothing_reads_whole_tables(tmp_path: Path) -> None:
+    """What SQLite says of how it finds things, with as many as there may be in a transaction."""
+    store = Store(sqlite_url(tmp_path))
+    assert store.start(TIMEOUT_S)
+    ann = store.create_account("Ann", "hash").result(TIMEOUT_S)
+    store.create_room(ROOM).result(TIMEOUT_S)
+    plans: list[str] = []
+
+    def explain(connection: Connection, cursor: Any, statement: str, given: Any, *_: Any) -> None:
+        if "SELECT" in statement and "alembic" not in statement:
+            rows = cursor.execute(f"EXPLAIN QUERY PLAN {statement}", given).fetchall()
+            plans.extend(row[-1] for row in rows)
+
+    event.listen(store._engine, "before_cursor_execute", explain)
+    with held_up(store):
+        appended = [store.append(ROOM, ann, "hello", f"c{number}") for number in range(500)]
+    results(appended)
+    store.edit(ROOM, 1, ann, "hello!").result(TIMEOUT_S)
+    store.history(ROOM, before=100).result(TIMEOUT_S)
+    store.history(ROOM, after=100).result(TIMEOUT_S)
+    assert any("SEARCH messages" in plan for plan in plans)
+    tables = ("messages", "users", "restrictions", "rooms")
+    assert not [plan for plan in plans if plan.startswith(tuple(f"SCAN {each}" for each in tables))]
+    assert store.close()
+
+
 def test_history_by_page_newest_first(store: Store, ann: Account) -> None:
     results([store.append(ROOM, ann, str(number)) for number in range(1, 11)])
 

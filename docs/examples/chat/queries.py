@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Select, and_, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, select, update
 
+import pairs
 import restrictions
 from names import name_key
 from records import (
@@ -128,15 +129,17 @@ def find(connection: Connection, news: Sequence[New]) -> list[StoredMessage | No
 
 
 def _by_key(connection: Connection, news: Sequence[New]) -> dict[tuple[int, str], StoredMessage]:
-    keys = {new.key for new in news}
-    query = _JOINED.where(tuple_(messages.c.sender_id, messages.c.client_id).in_(keys))
-    return {
-        (message.sender_id, message.client_id): message for message in _messages(connection, query)
-    }
+    keys = pairs.numbers_and_texts(connection)
+    same = and_(messages.c.sender_id == keys.c.a, messages.c.client_id == keys.c.b)
+    given = pairs.parameters({new.key for new in news})
+    found = _messages(connection, _JOINED.join(keys, same), given)
+    return {(message.sender_id, message.client_id): message for message in found}
 
 
-def _messages(connection: Connection, query: Select[Any]) -> list[StoredMessage]:
-    return [StoredMessage(**row) for row in connection.execute(query).mappings()]
+def _messages(
+    connection: Connection, query: Select[Any], given: dict[str, str] | None = None
+) -> list[StoredMessage]:
+    return [StoredMessage(**row) for row in connection.execute(query, given or {}).mappings()]
 
 
 def change(
@@ -144,7 +147,7 @@ def change(
     room: str,
     offset: int,
     sender: Account | None,
-    values: dict[str, Any],
+    changes: dict[str, Any],
     written_at: float | None = None,
 ) -> StoredMessage:
     """Change a message, of `sender` if that is not None, that is not deleted. What is `written_at`
@@ -162,8 +165,8 @@ def change(
         if refusal is not None:
             raise refusal
     here = and_(messages.c.room_id == room_id, messages.c.offset == offset)
-    connection.execute(update(messages).where(here).values(values))
-    return msgspec.structs.replace(before, **values)
+    connection.execute(update(messages).where(here).values(changes))
+    return msgspec.structs.replace(before, **changes)
 
 
 def history(

@@ -7,8 +7,9 @@ from collections.abc import Collection
 from math import ceil
 from typing import Any, TypeAlias, final
 
-from sqlalchemy import Connection, and_, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, insert, select, update
 
+import pairs
 from records import BannedError, MutedError, NotAllowedError, SlowModeError
 from schema import restrictions
 
@@ -59,8 +60,10 @@ def find(connection: Connection, keys: Collection[Key]) -> Restrictions:
     """Those of these rooms and accounts."""
     if not keys:
         return Restrictions({})
-    here = tuple_(restrictions.c.room_id, restrictions.c.user_id).in_(keys)
-    found = connection.execute(select(restrictions).where(here)).mappings()
+    wanted = pairs.numbers(connection)
+    same = and_(restrictions.c.room_id == wanted.c.a, restrictions.c.user_id == wanted.c.b)
+    query = select(restrictions).join(wanted, same)
+    found = connection.execute(query, pairs.parameters(keys)).mappings()
     return Restrictions({(row["room_id"], row["user_id"]): dict(row) for row in found})
 
 
