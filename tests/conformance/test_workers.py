@@ -194,6 +194,27 @@ def test_an_app_that_cannot_be_loaded_is_status_2(serve: Serve, tmp_path: Path) 
     assert any("is a int, and no App" in line for line in server.lines)
 
 
+TWO_CANNOT_START = """
+import os, signal
+try:
+    os.mkdir("first")
+except FileExistsError:
+    open("fifo").read()  # until the first waits for its end
+    os._exit(2)
+signal.signal(signal.SIGTERM, lambda *_: os._exit(2))
+open("fifo", "w").close()
+signal.pause()
+"""
+
+
+def test_status_2_stays_when_several_cannot_start(serve: Serve, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "server.py").write_text(TWO_CANNOT_START)
+    server = serve("--workers", "2")
+    assert server.end(None) == 2
+    assert sum("ended with status 2" in line for line in server.lines) == 2
+
+
 def test_a_worker_that_never_starts_ends_it(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text("import os; os._exit(7)")
     server = serve("--workers", "1")

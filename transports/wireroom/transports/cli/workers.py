@@ -198,7 +198,7 @@ class Supervisor:
             slot.process = None
         if process.is_ending or self._stopping:
             if status not in (0, -signal.SIGTERM):
-                self._status = 1
+                self._status = self._status or 1  # the first failure is what it ends by
                 report("worker_failed", f"{process} {_how(status)}", worker=slot.number)
             if not self._stopping and self._replacing is slot:
                 self._replaced()
