@@ -18,6 +18,7 @@ def test_they_come_from_the_environment() -> None:
             "WS_PORT": "9000",
             "CHAT_OPERATORS": "Ann, Bob,",
             "CHAT_ROOMS": "",
+            "CHAT_TRUSTED_PROXIES": "10.0.0.0/8,::1",
             "CHAT_MESSAGES_PER_S": "0.5",
             "CHAT_MESSAGES_BURST": "3",
         }
@@ -25,6 +26,7 @@ def test_they_come_from_the_environment() -> None:
     assert settings.ws_port == 9000
     assert settings.operators == {"Ann", "Bob"}
     assert settings.rooms == ["lobby"]
+    assert settings.trusted_proxies == ["10.0.0.0/8", "::1"]
     assert settings.rate("messages") == Rate(0.5, 3)
 
 

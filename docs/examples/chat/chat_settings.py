@@ -23,6 +23,7 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
     chat_folder: str = ".chat"  # of the database file, unless DATABASE_URL says another
     chat_operators: str = ""  # names, separated by commas, who may moderate every room
     chat_rooms: str = "lobby"  # names, separated by commas, of rooms that are always there
+    chat_trusted_proxies: str = ""  # addresses and networks, separated by commas; see `App`
     chat_history_messages: Messages = 500  # of each room, for who comes back, beside the database
     chat_history_s: Seconds = 600.0
     chat_token_lifetime_s: Seconds = 12 * 3600.0
@@ -48,14 +49,18 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
     @property
     def operators(self) -> frozenset[str]:
         """The names."""
-        return frozenset(filter(None, map(str.strip, self.chat_operators.split(","))))
+        return frozenset(_entries(self.chat_operators))
+
+    @property
+    def trusted_proxies(self) -> list[str]:
+        """The addresses and networks."""
+        return _entries(self.chat_trusted_proxies)
 
     @property
     def rooms(self) -> list[str]:
         """The names. Raises `ConfigurationError`."""
-        names = filter(None, map(str.strip, self.chat_rooms.split(",")))
         try:
-            return [room_name(name) for name in names]
+            return [room_name(name) for name in _entries(self.chat_rooms)]
         except InvalidError as error:
             raise ConfigurationError("CHAT_ROOMS", str(error)) from error
 
@@ -66,3 +71,7 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
             return Rate(per_s, burst)
         except ValueError as error:
             raise ConfigurationError(f"CHAT_{name.upper()}_PER_S, _BURST", str(error)) from error
+
+
+def _entries(listed: str) -> list[str]:
+    return list(filter(None, map(str.strip, listed.split(","))))

@@ -49,7 +49,7 @@ def make_app(settings: ChatSettings | None = None) -> App:
     """
     settings = settings or ChatSettings.from_environment()
     secret = secret_or_random(settings.jwt_secret)
-    app = App()
+    app = App(trusted_proxies=settings.trusted_proxies)
     stores: list[Store] = []
 
     def new_store() -> Store:
