@@ -83,6 +83,26 @@ def test_any_value_can_be_logged(lines: io.StringIO, value: object) -> None:
     assert (found["level"], found["message"]) == ("info", "said")  # ours come first
 
 
+class Detached:
+    """As objects of databases are when their connection has gone."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("on purpose")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Detached(), [Detached()], {(1, 2): Detached()}, 10**5000],
+    ids=["object", "in a list", "in a dict", "number"],
+)
+def test_what_has_no_repr_can_be_logged(lines: io.StringIO, value: object) -> None:
+    logs.configure("info", "json", stream=lines)
+    logger.info("said", extra={"value": value, "fd": 7})
+    (found,) = objects(lines)
+    assert "whose repr raises" in str(found["value"])
+    assert (found["message"], found["fd"]) == ("said", 7)
+
+
 def test_a_circle_can_be_logged(lines: io.StringIO) -> None:
     logs.configure("info", "json", stream=lines)
     circle: list[object] = []

@@ -55,8 +55,8 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             fields["stack"] = self.formatStack(record.stack_info)
         try:
-            return json.dumps(fields, default=repr, allow_nan=False)
-        except (ValueError, TypeError, RecursionError):  # NaN, keys that are no text, a circle
+            return json.dumps(fields, default=_repr, allow_nan=False)
+        except (ValueError, TypeError, RecursionError):  # NaN, keys that are no text, a circle …
             return json.dumps({name: _plain(value) for name, value in fields.items()})
 
 
@@ -97,7 +97,17 @@ def _timestamp(created: float) -> str:
 
 
 def _plain(value: object) -> str | int:
-    return value if isinstance(value, str | int) else repr(value)
+    if isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    return _repr(value)
+
+
+def _repr(value: object) -> str:
+    """Its `repr`; also of what has none, for the rest of the record is worth a line."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
 def _log_uncaught(
