@@ -46,8 +46,8 @@ def markdown(documents: Sequence[Any]) -> Iterator[str]:
     machine = documents[0]["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     loads = [document["machine"]["load_average"] for document in documents]
-    yield f"{machine['python']}, `wireroom.core.compiled` {machine['compiled']}; {machine['cpu']}, "
-    yield f"{machine['cores']} cores. Load average before each part: {min(loads):.1f} to "
+    yield f"{machine['python']}, `wireroom.core.compiled` {machine['compiled']}; {machine['cpu']},"
+    yield f"{machine['cores']} cores. Load average before each part: {min(loads):.1f} to"
     yield f"{max(loads):.1f}. {packages}."
     yield ""
     yield "| goal | at least | median | lowest to highest | by CPU time | |"
