@@ -154,6 +154,7 @@ class Client:
             connect(
                 f"ws://127.0.0.1:{port}/{self.user}",
                 compression=None,
+                ping_interval=None,  # some are left to themselves
                 open_timeout=TIMEOUT_S,
                 close_timeout=TIMEOUT_S,
             )

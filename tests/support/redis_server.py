@@ -111,7 +111,7 @@ def redis_server(*, durable: bool = False) -> Iterator[PrivateRedis]:
 
 
 class PrivateCluster:
-    """Three shards of a Redis Cluster, without replicas, on free ports."""
+    """Three shards of a Redis Cluster, durable and without replicas, on free ports."""
 
     def __init__(self) -> None:
         self.shards: list[PrivateRedis] = []
@@ -124,7 +124,7 @@ class PrivateCluster:
     def start(self) -> None:
         """Run, and wait until all slots are served."""
         for port in _free_ports(3):
-            shard = PrivateRedis(cluster_port=port)
+            shard = PrivateRedis(durable=True, cluster_port=port)
             self.shards.append(shard)
             shard.start()
         for index, shard in enumerate(self.shards):
