@@ -373,6 +373,7 @@ class Server(LoopDrain[_Connection]):
     async def _close(self) -> ShutdownReport:
         if self.linger_s > 0 and self._started:
             await self._linger()
+        await self._stop_accepting()
         for server in self._servers:
             server.close()
         close_listeners(self._listeners)
@@ -396,15 +397,22 @@ class Server(LoopDrain[_Connection]):
         self.drain()
         return self.report()
 
-    async def _linger(self) -> None:
-        """Accept nobody more, and serve on for a while."""
+    async def _stop_accepting(self) -> None:
+        """Accept nobody more, and have everybody who was accepted."""
         if isinstance(self.loop, asyncio.SelectorEventLoop):
-            # asyncio would reset what it has accepted and not yet given to a protocol.
+            # Closed at once, asyncio's server would lose whom it has accepted in this turn of the
+            # loop: a task makes the transport in the next, and the protocol has it after that.
             for listener in self._listeners:
                 self.loop.remove_reader(listener)
+            for _ in range(3):
+                await asyncio.sleep(0)
         else:
             for server in self._servers:
                 server.close()
+
+    async def _linger(self) -> None:
+        """Serve on for a while, but nobody new."""
+        await self._stop_accepting()
         with suppress(TimeoutError):
             async with asyncio.timeout(self.linger_s):
                 await self._stopped_now.wait()
