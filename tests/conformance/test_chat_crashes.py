@@ -32,7 +32,7 @@ ROOMS = 10
 MEMBERS_EACH = 10
 ROUNDS = 2
 PACE_S = 0.25  # between an acknowledgement and a member's next message
-STEP = 300  # messages that are acknowledged between two blows
+STEP = 200  # messages that are acknowledged between two blows
 TIMEOUT_S = 60.0  # for a step
 
 
