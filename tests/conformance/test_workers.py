@@ -373,6 +373,7 @@ def test_systemd_is_told(serve: Serve, tmp_path: Path) -> None:
         (["--workers", "2", "--reload"], "--workers, --reload: exclude each other"),
         (["--worker-port", "8400"], "--worker-port: is for workers"),
         (["--unready-s", "5"], "--unready-s: is for workers"),
+        (["--workers", "1", "--unready-s", "nan"], "--unready-s: must be a number"),
         (["--workers", "2", "--limit", "nothing=1"], "--limit nothing: there is none"),
         (["--workers", "0"], "Invalid value for '--workers'"),
     ],

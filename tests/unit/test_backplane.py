@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from wireroom.core import (
 )
 from wireroom.core.backplane import BackplaneConnected, BackplaneOutput, Published
 from wireroom.core.sessions.users import SecondSession
+from wireroom.core.turn import Sleep
 
 
 class Enter(msgspec.Struct):
@@ -404,6 +406,19 @@ def test_recovery_waits_for_the_backplane_and_then_goes_without() -> None:
     say(two, "2")
     backplane.settle()
     assert texts(ann) == ["2"]
+
+
+def test_recoveries_that_went_without_leave_nothing_behind() -> None:
+    backplane = MemoryBackplane(BackplaneSettings(recover_timeout_s=5.0))
+    one, two = backplane.node(make_app(), is_up=False), backplane.node(make_app())
+    position = reply(enter(two))["position"]
+    counts = []
+    for _ in range(3):
+        enter(one, position=position)
+        one.advance(5.1)
+        gc.collect()
+        counts.append(sum(isinstance(each, Sleep) for each in gc.get_objects()))
+    assert len(set(counts)) == 1
 
 
 def test_recovery_that_waits_ends_when_the_backplane_comes() -> None:

@@ -25,6 +25,7 @@ from wireroom.core import (
     RequestFailedError,
     Session,
     SessionClosedError,
+    WebSocket,
     command,
     current_context,
     current_session,
@@ -582,3 +583,19 @@ def test_a_module_without_commands_cannot_ask() -> None:
     session = simulation.session(simulation.open("/"))
     with pytest.raises(LocalProtocolError, match="has no commands"):
         session.request({"type": "who"}).send(None)
+
+
+def test_a_function_cannot_ask() -> None:
+    app = App()
+    errors = []
+
+    @app.websocket("/")
+    async def ask(ws: WebSocket) -> None:
+        await ws.accept()
+        try:
+            await ws.session.request({"type": "who"})
+        except LocalProtocolError as error:
+            errors.append(str(error))
+
+    Simulation(app).open("/")
+    assert errors == ["/ is a function, which reads all that comes: send() and receive()"]

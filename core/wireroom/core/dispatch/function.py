@@ -356,6 +356,12 @@ class FunctionModule:
     def pack(self, data: object) -> Message:
         return self.parser.pack(data)
 
+    def pack_request(self, data: object, request_id: RequestId) -> Message:
+        """Raises `LocalProtocolError`: whatever comes is the function's to read."""
+        raise LocalProtocolError(
+            f"{self.path} is a function, which reads all that comes: send() and receive()"
+        )
+
     def deliverer(
         self, services: Mapping[Any, object]
     ) -> Callable[[Session, Message], object] | None:

@@ -92,6 +92,9 @@ class SessionModule(Protocol):
     def pack(self, data: object) -> Message:
         """A message for what is neither text nor bytes."""
 
+    def pack_request(self, data: object, request_id: RequestId) -> Message:
+        """A message that asks for an answer. Raises `LocalProtocolError` if there is none."""
+
     def deliverer(
         self, services: Mapping[Any, object]
     ) -> Callable[[Session, Message], object] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, final
 
-from ..turn import READY, Ready, Wait
+from ..turn import READY, Ready, Sleep, Wait
 from .links import RoomLink, RoomLinks
 from .positions import Position, Recovery
 from .streams import Stream, Streams
@@ -32,6 +32,7 @@ class Recovering:
         "_session",
         "_streams",
         "_until",
+        "_wait",
         "name",
         "recovery",
     )
@@ -52,6 +53,7 @@ class Recovering:
         self._link: RoomLink | None = None
         self._until = 0.0  # it waits for the backplane
         self._reads_before = 0  # of the replica
+        self._wait: Sleep | None = None  # for the replica
         if isinstance(source, Streams):
             self._streams = source
         else:
@@ -75,9 +77,11 @@ class Recovering:
             assert self._link is not None
             replica = self._link.replica
             assert replica is not None
+            self._stop_waiting()
             now = session.turn.now
             if not replica.can_serve(position, self._reads_before) and now < self._until:
-                return replica.changed(self._until - now)
+                self._wait = replica.changed(self._until - now)
+                return self._wait
             stream = replica.stream
             if not replica.is_known:
                 replica.let_in_blindly()
@@ -99,8 +103,14 @@ class Recovering:
     def end(self) -> None:
         """It has joined, or has given up."""
         if self._links is not None and self._link is not None:
+            self._stop_waiting()
             self._links.end_coming(self._link)
             self._links = None
+
+    def _stop_waiting(self) -> None:
+        if self._wait is not None and self._link is not None and self._link.replica is not None:
+            self._link.replica.stop_waiting(self._wait)
+            self._wait = None
 
     def _end(self, stream: Stream, *, recovered: bool) -> Ready:
         self._session.join(self.name)

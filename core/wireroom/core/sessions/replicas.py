@@ -77,7 +77,7 @@ class Replica:
         self._is_overfull = False  # whether there was too much of it
         self._wanted: int | None = None  # somebody comes back from this offset
         self._wants_newest = False  # somebody comes back who is ahead of us
-        self._waiting: list[Sleep] = []
+        self._waiting: dict[Sleep, None] = {}
 
     # -- for those who come back ------------------------------------------------------------------
 
@@ -109,8 +109,12 @@ class Replica:
     def changed(self, timeout_s: float) -> Sleep:
         """Something to await: that more is known, or so many seconds."""
         wait = Sleep(self._turn, timeout_s)
-        self._waiting.append(wait)
+        self._waiting[wait] = None
         return wait
+
+    def stop_waiting(self, wait: Sleep) -> None:
+        """Whoever awaited it has gone on, or has given up."""
+        self._waiting.pop(wait, None)
 
     def let_in_blindly(self) -> None:
         """Somebody has joined who will be told when it is known where the room is."""
@@ -182,7 +186,7 @@ class Replica:
         self._is_synced = True
         self._wants_newest = False
         self._apply_ahead()
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for wait in waiting:
             self._turn.deadlines.discard(wait)
             wait.happen()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -259,6 +260,8 @@ def serve(
             client_ca=client_ca,
             require_client_certificate=require_client_cert,
         )
+        if not isfinite(unready_s):
+            raise ConfigurationError("unready_s", f"must be a number of seconds, not {unready_s}")
         if workers is None or reload:
             _check_without_workers(workers, worker_port, unready_s)
         if worker is not None:
