@@ -270,6 +270,28 @@ def test_a_session_that_ends_while_it_recovers() -> None:
     assert not simulation.running
 
 
+def test_who_is_put_out_while_it_recovers_does_not_come_in() -> None:
+    limits = Limits(outbox_mark_bytes=500, message_bytes_max=1000, outbox_bytes_max=1000)
+    simulation = Simulation(history_app(History(messages_max=50, age_s=600.0), limits=limits))
+    _, start, _ = enter(simulation.open())
+    say(simulation, *("x" * 100 for _ in range(40)))
+    ann = simulation.open()
+    ann.stall()
+    send(ann, type="enter", room="a", position=start, request_id=1)
+    session = simulation.session(ann)
+    assert not session.leave("b")
+    assert session.leave("a")
+    ann.read()
+    *_, reply = take(ann)
+    assert not reply["data"]["recovered"]
+    assert session.rooms == []
+    assert not session.leave("a")
+    say(simulation, "new")
+    assert texts(ann) == []
+    send(ann, type="enter", room="a", position=start, request_id=2)
+    assert session.rooms == ["a"]
+
+
 def test_a_member_is_sent_again_what_it_asks_for() -> None:
     simulation = Simulation(history_app())
     ann = simulation.open()

@@ -25,6 +25,7 @@ class Recovering:
 
     __slots__ = (
         "_cursor",
+        "_has_left",
         "_link",
         "_links",
         "_position",
@@ -54,6 +55,7 @@ class Recovering:
         self._until = 0.0  # it waits for the backplane
         self._reads_before = 0  # of the replica
         self._wait: Sleep | None = None  # for the replica
+        self._has_left = False
         if isinstance(source, Streams):
             self._streams = source
         else:
@@ -86,6 +88,8 @@ class Recovering:
             if not replica.is_known:
                 replica.let_in_blindly()
                 return self._end(stream, recovered=False)
+        if self._has_left:
+            return self._end(stream, recovered=False)
         if position is None:
             return self._end(stream, recovered=True)
         if position.epoch != stream.epoch or not stream.floor <= self._cursor <= stream.offset:
@@ -100,6 +104,10 @@ class Recovering:
             self._cursor += 1
         return self._end(stream, recovered=True)
 
+    def leave(self) -> None:
+        """It shall not join any more."""
+        self._has_left = True
+
     def end(self) -> None:
         """It has joined, or has given up."""
         if self._links is not None and self._link is not None:
@@ -113,6 +121,7 @@ class Recovering:
             self._wait = None
 
     def _end(self, stream: Stream, *, recovered: bool) -> Ready:
-        self._session.join(self.name)
+        if not self._has_left:
+            self._session.join(self.name)
         self.recovery = Recovery(recovered, stream.position)
         return READY

@@ -23,6 +23,7 @@ from .stats import Stats
 from .streams import Stream, Streams, as_object
 
 if TYPE_CHECKING:
+    from .recovering import Recovering
     from .session import Session
 
 Pack: TypeAlias = Callable[[object], Message]
@@ -43,6 +44,7 @@ class Namespace:
         "_changes",
         "_presence",
         "_room_type",
+        "coming",
         "links",
         "members",
         "not_packed",
@@ -71,6 +73,7 @@ class Namespace:
         room_type: type[Room],
     ) -> None:
         self.members: dict[str, dict[Session, Member]] = {}
+        self.coming: dict[Session, list[Recovering]] = {}  # who is sent what it has missed
         # Where histories are: here, or with what links this node to others.
         self.streams: Streams | None = None
         self.links: RoomLinks | None = None

@@ -467,9 +467,15 @@ class Session:
         self.stage = stage
 
     def leave(self, name: str) -> bool:
-        """Leave a room; False if it was not there."""
+        """Leave a room; False if it was not there, nor on its way into it by `recover`."""
         if self._rooms is None or name not in self._rooms:
-            return False
+            was_coming = False
+            if self.namespace is not None:
+                for recovering in self.namespace.coming.get(self, ()):
+                    if recovering.name == name:
+                        recovering.leave()
+                        was_coming = True
+            return was_coming
         del self._rooms[name]
         return self._namespace_of_module().leave(name, self)
 
@@ -479,7 +485,8 @@ class Session:
 
         What it has missed is sent first, as fast as it reads, and it is a member from then on, so
         that it gets each message once and in order. If the history does not reach back so far,
-        the recovery is not `recovered`. Raises what `join` and `send` raise.
+        the recovery is not `recovered`; nor is it if the session was told to `leave` meanwhile,
+        and then it is no member. Raises what `join` and `send` raise.
         """
         recovering = self.begin_recovering(name, position)
         try:
@@ -520,10 +527,13 @@ class Session:
         """The session is on its way into a room with history."""
         namespace = self._namespace_of_module()
         if namespace.streams is not None:
-            return Recovering(namespace.streams, self, name, position)
-        if namespace.links is not None and namespace.links.history is not None:
-            return Recovering(namespace.links, self, name, position)
-        raise LocalProtocolError("the session's module has no history: give it history=")
+            recovering = Recovering(namespace.streams, self, name, position)
+        elif namespace.links is not None and namespace.links.history is not None:
+            recovering = Recovering(namespace.links, self, name, position)
+        else:
+            raise LocalProtocolError("the session's module has no history: give it history=")
+        namespace.coming.setdefault(self, []).append(recovering)
+        return recovering
 
     def step_recovering(self, recovering: Recovering) -> Wait | Ready:
         """Send it more of what it has missed; gives what the next step waits for."""
@@ -534,6 +544,10 @@ class Session:
     def end_recovering(self, recovering: Recovering) -> None:
         """It is in the room, or has given up."""
         recovering.end()
+        coming = self._namespace_of_module().coming
+        coming[self].remove(recovering)
+        if not coming[self]:
+            del coming[self]
 
     def begin_request(self, data: object, pending: PendingReply) -> RequestId:
         """Send a request, whose reply `pending` waits for until `end_request`; its id."""
