@@ -13,7 +13,9 @@ when every client has received all of them.
 Idle: `--connections` are opened, `--in-flight` at a time, and stay (see `Idle`).
 
 `--message` and `--reply` are other texts than the 64 bytes that come back; with `--deflate` the
-server has to compress its replies. `--idle` connections more are open meanwhile and do nothing.
+server has to compress its replies; with `--socketio` the texts are events of Socket.IO (protocol 5,
+in Engine.IO 4), after its own handshake. `--idle` connections more are open meanwhile, and do
+nothing.
 """
 
 from __future__ import annotations
@@ -70,16 +72,21 @@ class Exchange:
     text: str
     reply_text: str
     deflate: bool
+    socketio: bool
 
     @property
     def request(self) -> bytes:
         """The frame to send; never compressed (RFC 7692 section 6)."""
-        return client_frame(0x1, self.text.encode())
+        return client_frame(0x1, self.packet(self.text))
+
+    def packet(self, text: str) -> bytes:
+        """A message's payload; the event's name and its data, for Socket.IO."""
+        return f'42["m","{text}"]'.encode() if self.socketio else text.encode()
 
     def learn_reply(self, port: int) -> bytes:
         """The frame that comes back: our own idea of it, or, compressed, the server's."""
         if not self.deflate:
-            return server_frame(0x1, self.reply_text.encode())
+            return server_frame(0x1, self.packet(self.reply_text))
         client = handshake(port, self)
         client.settimeout(STALL_TIMEOUT_S)
         time.sleep(JOIN_DELAY_S)
@@ -279,14 +286,40 @@ def begin_handshake(port: int, exchange: Exchange) -> socket.socket:
 def finish_handshake(connection: socket.socket, exchange: Exchange) -> socket.socket:
     """Check that the server has answered 101."""
     head = b""
-    while not head.endswith(b"\r\n\r\n") and (data := connection.recv(4096)):
+    while b"\r\n\r\n" not in head and (data := connection.recv(4096)):
         head += data
+    head, _, rest = head.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 101 "):
         raise RuntimeError(f"no upgrade at {exchange.path}: {head[:200]!r}")
     if exchange.deflate is not (b"permessage-deflate" in head):
         raise RuntimeError(f"compression is not as asked: {head!r}")
+    if exchange.socketio:
+        rest = take_packet(connection, rest, b"0{")
+        connection.sendall(client_frame(0x1, b"40"))
+        rest = take_packet(connection, rest, b"40{")
+    if rest:
+        raise RuntimeError(f"more came than was asked for: {rest!r}")
     connection.setblocking(False)
     return connection
+
+
+def take_packet(connection: socket.socket, data: bytes, begin: bytes) -> bytes:
+    """Read a frame of less than 64 KiB, of which `data` has come; gives what came after it."""
+    header = end = 4
+    while True:
+        if len(data) >= header:
+            header = 2 if data[1] < 126 else 4
+            end = header + (data[1] if header == 2 else int.from_bytes(data[2:4], "big"))
+            if len(data) >= end:
+                break
+        received = connection.recv(4096)
+        if not received:
+            raise RuntimeError(f"the connection ended after {data!r}")
+        data += received
+    payload = data[header:end]
+    if not payload.startswith(begin):
+        raise RuntimeError(f"not the packet that was due: {data!r}")
+    return data[end:]
 
 
 def delay_acknowledgements(connection: socket.socket) -> None:
@@ -401,12 +434,15 @@ def main() -> None:
     parser.add_argument("--message", default=TEXT, help="a text of less than 126 bytes")
     parser.add_argument("--reply", help="the text of its reply, if another")
     parser.add_argument("--deflate", action="store_true")
+    parser.add_argument("--socketio", action="store_true")
     parser.add_argument("--idle", type=int, default=0, help="connections that do nothing")
     arguments = parser.parse_args()
     gc.disable()
     port, server_pid = arguments.port, arguments.server_pid
     reply = arguments.message if arguments.reply is None else arguments.reply
-    exchange = Exchange(arguments.path, arguments.message, reply, arguments.deflate)
+    exchange = Exchange(
+        arguments.path, arguments.message, reply, arguments.deflate, arguments.socketio
+    )
     if arguments.shape == "idle":
         idle = measure_idle(port, exchange, arguments.connections, arguments.in_flight, server_pid)
         print(json.dumps(dataclasses.asdict(idle)))

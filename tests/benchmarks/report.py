@@ -26,6 +26,7 @@ PACKAGES = (
     "starlette",
     "trio",
     "trio-websocket",
+    "python-socketio",
     "uvloop",
     "h11",
 )

@@ -9,7 +9,7 @@ from typing import Literal
 from processes import MeasurementError, generate_load, missing_module, server
 from results import Entry, Table
 
-REFERENCES = ("canned", "picows", "aiohttp", "websockets", "uvicorn")
+REFERENCES = ("canned", "picows", "aiohttp", "websockets", "uvicorn", "python-socketio")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Server:
     echo: str = "/echo"
     room: str | None = "/room"
     command: str | None = None
+    socketio: bool = False  # the texts are its events
     deflate: bool = False
     crowd: bool = False  # whether it is measured among many idle connections too
 
@@ -49,6 +50,14 @@ SERVERS = (
     Server("aiohttp", "aiohttp_peer.py", ("aiohttp",), command="/echo"),
     Server("websockets", "websockets_peer.py", ("websockets",), deflate=True, crowd=True),
     Server("uvicorn", "uvicorn_peer.py", ("uvicorn", "websockets")),
+    Server(
+        "python-socketio",
+        "socketio_peer.py",
+        ("socketio", "aiohttp"),
+        echo="/socket.io/?EIO=4&transport=websocket&room=",
+        room="/socket.io/?EIO=4&transport=websocket&room=all",
+        socketio=True,
+    ),
 )
 
 # Each of our transports, and after it those that do the same in the same surroundings.
@@ -120,6 +129,8 @@ class Shape:
                 arguments += ["--reply", REPLY]
         if self.deflate:
             arguments += ["--deflate"]
+        if contestant.socketio:
+            arguments += ["--socketio"]
         return arguments
 
 
