@@ -2,7 +2,10 @@
 # one virtual environment for each interpreter, in the versions that constraints.txt names.
 
 .PHONY: help run test test-compiled check autobahn bench build clean
+# Only the tests on two Pythons may run side by side: make -j2 test
+ifneq ($(MAKECMDGOALS),test)
 .NOTPARALLEL:
+endif
 
 help:
 	@echo "make run        serve the example chat on http://127.0.0.1:8301"
