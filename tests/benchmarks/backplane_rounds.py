@@ -1,6 +1,8 @@
-"""What history costs a broadcast, and how long messages take between two nodes that Redis joins.
+"""What history costs a broadcast; how long messages take between two nodes that Redis joins; how long
+it takes until all clients of a node that was killed are back and have what they missed.
 
     python tests/benchmarks/backplane_rounds.py [--sessions 200] [--rate 20] [--seconds 10]
+        [--returning 1000]
 
 Needs redis-server. Nodes are processes of their own; they and the clients share this machine.
 """
@@ -22,12 +24,14 @@ import msgspec
 SUPPORT: Final = Path(__file__).parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
+from processes import allow_many_files  # noqa: E402
 from redis_server import PrivateRedis  # noqa: E402 - it stands in a folder of its own
 from wireroom.core import App, History, Hub, Room  # noqa: E402
 
 MEMBERS: Final = 500
 ROUNDS: Final = 20
 SAMPLES: Final = 200
+MISSED: Final = 10
 _NODE: Final = """
 import sys
 from redis_app import make_app
@@ -82,10 +86,12 @@ def _drain(hub: Hub) -> None:
 
 
 class Member(asyncio.Protocol):
-    """A client that notes how long messages have taken."""
+    """A client that notes how long messages have taken, and with what it was let in."""
 
-    def __init__(self, took: list[float]) -> None:
+    def __init__(self, took: list[float], position: object = None) -> None:
         self._took = took
+        self._position = position
+        self.entered = b""
         self._buffer = b""
         self.is_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
@@ -98,18 +104,20 @@ class Member(asyncio.Protocol):
             b"Sec-WebSocket-Key: " + base64.b64encode(bytes(16)) + b"\r\n"
             b"Sec-WebSocket-Version: 13\r\n\r\n"
         )
-        self.say(type="enter", request_id=1)
+        self.say(type="enter", request_id=1, position=self._position)
 
     def say(self, **fields: object) -> None:
         payload = msgspec.json.encode(fields)
-        self.transport.write(bytes([0x81, 0x80 | len(payload)]) + bytes(4) + payload)
+        size = len(payload)
+        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
+        self.transport.write(b"\x81" + length + bytes(4) + payload)
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
         self._buffer += data
         if not self.is_in.done():
-            if b'"recovered"' in self._buffer:
-                self._buffer = b""
+            if b'"recovered"' in self._buffer and self._buffer.endswith(b"}}}"):
+                self.entered, self._buffer = self._buffer, b""
                 self.is_in.set_result(None)
             return
         while len(self._buffer) >= 4:
@@ -148,6 +156,39 @@ async def fan_out(ports: list[int], sessions: int, rate: float, seconds: float) 
         print(f"node {index + 1}: p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms, {len(times)} got")
 
 
+async def come_back(url: str, sessions: int) -> None:
+    """Kill a node with so many clients; all come again at once, after some messages."""
+    loop = asyncio.get_running_loop()
+
+    async def enter(port: int, position: object = None) -> Member:
+        _, member = await loop.create_connection(lambda: Member([], position), "127.0.0.1", port)
+        await member.is_in
+        return member
+
+    (node, port), (other, other_port) = _start_node(url), _start_node(url)
+    try:
+        speaker = await enter(other_port)
+        members = [await enter(port) for _ in range(sessions)]
+        _, _, reply = members[-1].entered.partition(b'"recovered":true,"position":')
+        position = msgspec.json.decode(reply[:-2])
+        node.kill()
+        node.wait()
+        for _ in range(MISSED):
+            speaker.say(type="say", text=repr(time.monotonic()))
+        await asyncio.sleep(0.5)
+        node, port = _start_node(url)
+        begun = time.monotonic()
+        members = await asyncio.gather(*(enter(port, position) for _ in range(sessions)))
+        took_s = time.monotonic() - begun
+        for member in members:
+            assert member.entered.count(b'"type":"said"') == MISSED, member.entered
+    finally:
+        for process in (node, other):
+            process.kill()
+            process.wait()
+    print(f"{sessions} clients of a killed node back, each with {MISSED} missed: {took_s:.2f} s")
+
+
 def _start_node(url: str) -> tuple[subprocess.Popen[bytes], int]:
     process = subprocess.Popen(
         [sys.executable, "-c", _NODE, url],
@@ -164,7 +205,9 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--returning", type=int, default=1000)
     arguments = parser.parse_args()
+    allow_many_files()
     for name, us in broadcasts_us().items():
         print(f"broadcast to {MEMBERS}, {name}: {us:.1f} µs")
     redis = PrivateRedis()
@@ -181,6 +224,7 @@ def main() -> None:
             for process, _ in started:
                 process.terminate()
                 process.wait(10)
+        asyncio.run(come_back(redis.url, arguments.returning))
     finally:
         for process in nodes:
             process.kill()

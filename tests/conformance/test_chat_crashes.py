@@ -8,6 +8,7 @@ who comes back after each loss, has received each of the room's messages once an
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,7 +29,7 @@ from store import Store
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-ROOMS = 10
+ROOMS = int(os.environ.get("WIREROOM_CRASH_ROOMS", "10"))  # 50 for 500 members, by hand
 MEMBERS_EACH = 10
 ROUNDS = 2
 PACE_S = 0.25  # between an acknowledgement and a member's next message
