@@ -1,5 +1,5 @@
-"""What history costs a broadcast, and what a backplane by Redis does: how long messages take between
-two nodes, and how long it takes until all clients of a node that was killed have what they missed.
+"""What history costs a broadcast; what Redis as backplane does: how long messages take between two
+nodes, and how long it takes until all clients of a node that was killed have what they missed.
 
     python tests/benchmarks/backplane_rounds.py [--sessions 200] [--rate 20] [--seconds 10]
         [--returning 1000]
