@@ -42,31 +42,13 @@ from wireroom.core import (
     current_session,
 )
 from wireroom.transports.blocking import HandlerCancelled, Server, serve
+from wireroom.transports.conformance.blocking_handlers import Gate
 from wireroom.transports.conformance.client import Client
 from wireroom.transports.listening import accept_all
 from wireroom.transports.threads import Threads
 from wireroom.transports.tls import Certificate, server_context
 
 PATIENCE_S = 10.0
-
-
-class Gate:
-    """What a handler is held up by, until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self._reached = threading.Semaphore(0)
-        self._opened = threading.Event()
-
-    def wait(self) -> None:
-        """The handler's part: blocks its thread."""
-        self._reached.release()
-        assert self._opened.wait(PATIENCE_S), "the gate was never opened"
-
-    def reached(self) -> None:
-        assert self._reached.acquire(timeout=PATIENCE_S), "the handler never came to the gate"
-
-    def open(self) -> None:
-        self._opened.set()
 
 
 def make_app(**settings: Any) -> tuple[App, Gate]:
