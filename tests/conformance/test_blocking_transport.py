@@ -604,6 +604,7 @@ def test_a_thousand_connects_and_drops_leave_no_thread_and_no_fd() -> None:
                 peer.reset()
             else:
                 peer.drop()
+        client(server).drop()  # all before it have been accepted then
         assert server.wait_idle(PATIENCE_S)
         assert server.sockets == set()
         assert len(server.threads) < 100

@@ -258,10 +258,11 @@ class Server(Drain[Connection]):
             self._changed.wait_for(lambda: self._stops or self._report is not None)
 
     def wait_idle(self, timeout_s: float | None = None) -> bool:
-        """Wait until there is no connection and no handler; False if that takes longer."""
+        """Wait until no connection that was accepted is left, and no handler; False if that takes
+        longer."""
         self._check_may_wait()
         with self._changed:
-            return self._changed.wait_for(lambda: self.is_quiet, timeout_s)
+            return self._changed.wait_for(lambda: self.is_quiet and not self.sockets, timeout_s)
 
     def shutdown(self) -> ShutdownReport:
         """Close every session, wait for them and their handlers, and abort the rest.
@@ -296,7 +297,8 @@ class Server(Drain[Connection]):
         self.act(self.begin_shutdown)
         if not self._wait_end(self.spread_s + self.grace_s):
             self.act(self.abort_rest)
-            self.wait_idle(_LAST_WAIT_S)
+            with self._changed:
+                self._changed.wait_for(lambda: self.is_quiet, _LAST_WAIT_S)
         if self._backplane_thread is not None:
             with self._changed:
                 self._changed.wait_for(lambda: self.is_said, FLUSH_S)

@@ -410,15 +410,15 @@ class Connection:
         with self._write_lock:
             self._failed = True
             self._sock.close()
-        self._server.sockets.discard(self)
-        if self.fd:
-            self._server.act(self._say_lost)
+        self._server.act(self._say_lost)
 
     def _say_lost(self) -> None:
         server = self._server
+        server.sockets.discard(self)
         server.full.discard(self)
-        del server.connections[self.fd]
-        server.hub.connection_lost(self.fd, now=server.hub.now)
+        if self.fd:
+            del server.connections[self.fd]
+            server.hub.connection_lost(self.fd, now=server.hub.now)
 
 
 def _wait_for_room(sock: socket.socket) -> Callable[[], object]:
