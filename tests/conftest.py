@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from installs import (
     Distributions,
@@ -15,6 +16,12 @@ from installs import (
     pip_install,
     runtime_dependencies,
 )
+
+# On a busy machine an example takes any time; bounds that tests have, they have themselves.
+settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")
