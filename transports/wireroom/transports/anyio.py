@@ -15,8 +15,8 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack, final
 
@@ -463,22 +463,28 @@ async def serve(
         backplane=backplane,
         **listen,
     )
-    async with server:
-        logger.info("listening on %s", ", ".join(map(format_address, server.addresses)))
-        if handle_signals:
-            server.spawn(_stop_at_signals, server)
-        task_status.started(server.addresses)
-        if on_ready is not None:
-            on_ready(server)
-        await server.serve_forever()
-        logger.info("stopping: %d connections", len(server.connections))
-        return await server.close()
+    with ExitStack() as stack:
+        # From now on: who is told that it is ready may send one at once.
+        signals = (
+            stack.enter_context(anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
+            if handle_signals
+            else None
+        )
+        async with server:
+            logger.info("listening on %s", ", ".join(map(format_address, server.addresses)))
+            if signals is not None:
+                server.spawn(_stop_at, signals, server)
+            task_status.started(server.addresses)
+            if on_ready is not None:
+                on_ready(server)
+            await server.serve_forever()
+            logger.info("stopping: %d connections", len(server.connections))
+            return await server.close()
 
 
-async def _stop_at_signals(server: Server) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            server.stop()
+async def _stop_at(signals: AsyncIterator[signal.Signals], server: Server) -> None:
+    async for _ in signals:
+        server.stop()
 
 
 def run(
