@@ -17,11 +17,12 @@ from wireroom.transports.anyio import Server as AnyioServer
 from wireroom.transports.asyncio import Server as AsyncioServer
 from wireroom.transports.blocking import Server as BlockingServer
 from wireroom.transports.conformance import Address, Feature, Options
+from wireroom.transports.conformance.behaviours import wait_until
+from wireroom.transports.conformance.client import PATIENCE_S
 from wireroom.transports.drain import ShutdownReport
 
 T = TypeVar("T")
 
-TIMEOUT_S = 15.0
 Main = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -75,11 +76,11 @@ class LoopHarness:
         self._app = app
         self._options = options
         self._thread.start()
-        address: Address = self._ready.result(TIMEOUT_S).addresses[0]
+        address: Address = self._ready.result(PATIENCE_S).addresses[0]
         return address
 
     def call(self, function: Callable[[Hub], T]) -> T:
-        return self._ready.result(0).call_from_thread(function).result(TIMEOUT_S)
+        return self._ready.result(0).call_from_thread(function).result(PATIENCE_S)
 
     def adopt(self, sock: socket.socket, received: bytes) -> None:
         server = self._ready.result(0)
@@ -95,8 +96,8 @@ class LoopHarness:
     def stop(self) -> ShutdownReport:
         server = self._ready.result(0)
         self.call(lambda hub: server.stop())
-        report = self._report.result(TIMEOUT_S)
-        self._thread.join(TIMEOUT_S)
+        report = self._report.result(PATIENCE_S)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), "the loop does not end"
         return report
 
@@ -135,5 +136,5 @@ class BlockingHarness:
 
     def stop(self) -> ShutdownReport:
         report = self._server.shutdown()
-        assert not len(self._server.threads), "threads do not end"
+        wait_until("its threads end", lambda: not len(self._server.threads))
         return report

@@ -109,7 +109,7 @@ class Addresses(Behaviours):
     def test_wss_sends_what_nobody_asked_for_and_ends_in_order(
         self, server: Server, contexts: Contexts, messages: int
     ) -> None:
-        server.start(_app(), Options(tls=contexts.server))
+        server.start(_app(), Options(tls=contexts.server, grace_s=PATIENCE_S))
         leaving = server.connect(tls=contexts.anonymous).handshake("/")
         client = server.connect(tls=contexts.anonymous).handshake("/")
         for number in range(messages):
@@ -135,7 +135,7 @@ class Addresses(Behaviours):
 
     @needs(Feature.TLS, Feature.HEADS)
     def test_tls_that_stalls_or_is_none_is_ended(self, server: Server, contexts: Contexts) -> None:
-        server.start(_app(Limits(head_timeout_s=0.5)), Options(tls=contexts.server))
+        server.start(_app(Limits(head_timeout_s=1.5)), Options(tls=contexts.server))
         silent, plain = server.connect(), server.connect()
         plain.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         plain.read_to_end()

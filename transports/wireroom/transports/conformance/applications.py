@@ -18,7 +18,7 @@ from wireroom.core import (
 )
 
 from .behaviours import Behaviours, Server, Told
-from .client import Client
+from .client import PATIENCE_S, Client
 
 
 class Said(msgspec.Struct):
@@ -97,7 +97,7 @@ def _app(told: Told[object] | None = None) -> App:
     async def ask(ctx: Context) -> None:
         assert told is not None
         try:
-            told.put(await ctx.session.request(Sum([1, 2]), reply_type=int, timeout_s=5.0))
+            told.put(await ctx.session.request(Sum([1, 2]), reply_type=int, timeout_s=PATIENCE_S))
         except (RequestFailedError, SessionClosedError) as error:
             told.put(error)
 

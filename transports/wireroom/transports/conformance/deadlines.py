@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from wsproto.events import TextMessage
 
-from wireroom.core import App, Limits, Session, WebSocket
+from wireroom.core import App, Hub, Limits, Session, WebSocket
 
 from .behaviours import Behaviours, Server, Told, needs
-from .client import TEXT, frame
+from .client import PATIENCE_S, TEXT, Client, frame
 from .handshakes import refusal
 from .harness import Feature
 
@@ -47,8 +47,14 @@ class Deadlines(Behaviours):
     )
     def test_a_head_that_does_not_come(self, server: Server, begun: bytes, answer: bytes) -> None:
         server.start(_app(head_timeout_s=0.15, close_timeout_s=0.15))
-        client = server.connect()
-        client.write(begun)
+
+        def begin(hub: Hub) -> Client:
+            """While the server takes nobody, so that all there is of the head is there at once."""
+            client = server.connect()
+            client.write(begun)
+            return client
+
+        client = server.call(begin)
         received = client.read_to_end()
         assert received.startswith(answer) if answer else received == b""
         assert server.wait_idle().head_timeouts == 1  # though we keep our side open
@@ -74,7 +80,7 @@ class Deadlines(Behaviours):
 
     @needs(Feature.PINGS)
     def test_a_peer_that_answers_pings_stays(self, server: Server) -> None:
-        server.start(_app(ping_interval_s=0.05, ping_timeout_s=2.0))
+        server.start(_app(ping_interval_s=0.05, ping_timeout_s=PATIENCE_S))
         client = server.open("/")
         for _ in range(5):
             client.await_ping()
@@ -104,7 +110,7 @@ class Deadlines(Behaviours):
 
     @needs(Feature.CLOSING)
     def test_a_peer_that_sends_on_after_our_close(self, server: Server) -> None:
-        server.start(_app(close_timeout_s=5.0))
+        server.start(_app(close_timeout_s=PATIENCE_S))
         client = server.open("/")
         client.write(client.encode("close") + client.encode(*[TextMessage("more")] * 50))
         assert client.finish() == (4000, "asked to")

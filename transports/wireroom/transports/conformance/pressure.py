@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Final
 
@@ -16,6 +17,8 @@ from .harness import Feature
 _RECEIVE_BUFFER_BYTES: Final = 16 * 1024  # of clients that are not to take much
 _CHUNK_BYTES: Final = 32 * 1024
 _CHUNKS: Final = 1024  # 32 MiB, far beyond what sockets hold
+# Of peers that read late: a Pong would come into the middle of what another thread writes.
+_PATIENT: Final = Limits(ping_interval_s=math.inf, stall_timeout_s=math.inf)
 _CHUNKS_AHEAD_MAX: Final = 400  # of a sender that waits: sockets of 12 MiB, and our buffers
 
 
@@ -56,7 +59,7 @@ class Pressure(Behaviours):
 
     @staticmethod
     def _app_that_sends(sent: list[int], told: Told[str]) -> App:
-        app = App(deflate=None)
+        app = App(limits=_PATIENT, deflate=None)
 
         @app.websocket("/send")
         async def send(ws: WebSocket) -> None:
@@ -157,7 +160,12 @@ class Pressure(Behaviours):
 
     @needs(Feature.STALLS)
     def test_a_peer_that_reads_too_slowly_is_told_so(self, server: Server) -> None:
-        limits = Limits(outbox_bytes_max=2 * 2**20, stall_timeout_s=20)
+        limits = Limits(
+            outbox_bytes_max=2 * 2**20,
+            stall_timeout_s=math.inf,
+            ping_interval_s=math.inf,
+            close_timeout_s=PATIENCE_S,
+        )
         server.start(_app(limits))
         slow = _open_silent(server, "/room")
         ann = server.open("/room")
@@ -170,7 +178,7 @@ class Pressure(Behaviours):
         server.wait_for("it is gone", lambda hub: hub.stats().connections == 1)
 
     def test_a_peer_that_asks_faster_than_it_reads_is_slowed_down(self, server: Server) -> None:
-        app = App(deflate=None)
+        app = App(limits=_PATIENT, deflate=None)
 
         @app.module("/").on_message
         def echo(session: Session, message: bytes) -> bytes:
