@@ -18,17 +18,18 @@ from typing import Any, final
 
 import pytest
 import trustme
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from wsproto.events import Ping
 
+from ports import reserved_ports
 from sources import ROOT
 from wireroom import operations
 from wireroom.core import App, WebSocket
 from wireroom.operations import Operations
 from wireroom.transports.blocking import Server
+from wireroom.transports.conformance.client import Client, Refused
 
 EXAMPLES = ROOT / "docs/examples/deployment"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 HOST = "chat.example.org"
 CLIENT = "127.0.0.2"  # not the proxy's address
 TOKEN = "a-token-of-the-tests"
@@ -57,31 +58,14 @@ class Proxy:
     def _socket(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), TIMEOUT_S, (CLIENT, 0))
 
-    def open(self, path: str, **options: Any) -> ClientConnection:
-        """A WebSocket through the proxy.
-
-        websockets' client uses its SSLSocket in two threads, and once in some hundred times its
-        request stays where it is until the proxy's time for it is up: then it is made again.
-        """
+    def open(self, path: str, **options: Any) -> Client:
+        """A WebSocket through the proxy; the options are those of `Client.upgrade`."""
+        client = Client(self._tls.wrap_socket(self._socket(), server_hostname=HOST))
         try:
-            return self._open(path, **options)
-        except TimeoutError:
-            return self._open(path, **options)
-        except InvalidStatus as refusal:
-            if refusal.response.status_code != 408:
-                raise
-            return self._open(path, **options)
-
-    def _open(self, path: str, **options: Any) -> ClientConnection:
-        client: ClientConnection = connect(
-            f"wss://{HOST}:{self.port}{path}",
-            sock=self._socket(),
-            ssl=self._tls,
-            open_timeout=TIMEOUT_S,
-            proxy=None,
-            **options,
-        )
-        return client
+            return client.handshake(path, host=f"{HOST}:{self.port}", **options)
+        except BaseException:
+            client.drop()
+            raise
 
     def get(self, path: str) -> tuple[int, bytes]:
         """A plain request through the proxy."""
@@ -128,7 +112,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
             server = stack.enter_context(Server(app, port=0))
             server_port = server.addresses[0][1]
-            port = free_port()
+            (port,) = stack.enter_context(reserved_ports())
             config = tmp_path / name
             config.write_text(adapted(EXAMPLES / name, tmp_path, port, server_port))
             pid_file = tmp_path / "pid"
@@ -171,12 +155,6 @@ def adapted(example: Path, folder: Path, port: int, server_port: int) -> str:
     return text
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def run(*command: str) -> None:
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, close_fds=True
@@ -204,13 +182,16 @@ def test_a_websocket_comes_through_with_its_clients_address(
     start: Start, name: str, settings: dict[str, Any]
 ) -> None:
     proxy = start(name, **settings)
-    lies = {"X-Forwarded-For": "203.0.113.6", "X-Forwarded-Proto": "http"}
-    with proxy.open("/who", additional_headers=lies) as client:
-        assert json.loads(client.recv(TIMEOUT_S)) == [CLIENT, "wss", True]
+    lies = [("X-Forwarded-For", "203.0.113.6"), ("X-Forwarded-Proto", "http")]
+    with proxy.open("/who", headers=lies) as client:
+        assert json.loads(client.receive()) == [CLIENT, "wss", True]
         for message in ("hello", "x" * 100_000, b"\x00\xff" * 1000):
             client.send(message)
-            assert client.recv(TIMEOUT_S) == message
-        client.ping().wait(TIMEOUT_S)
+            assert client.receive() == message
+        client.send(Ping(b"there?"), "the last")
+        assert client.receive() == "the last"
+        assert client.ponged == [b"there?"]
+        assert client.close() == 1000
     assert proxy.get("/plain") == (200, b"plain")
 
 
@@ -219,14 +200,11 @@ def test_a_page_of_the_same_host_may_connect_and_no_other(
     start: Start, name: str, settings: dict[str, Any]
 ) -> None:
     proxy = start(name, **settings)
-    with proxy.open("/who", origin=f"https://{HOST}:{proxy.port}") as client:
-        client.recv(TIMEOUT_S)
-    with (
-        pytest.raises(InvalidStatus) as refused,
-        proxy.open("/who", origin="https://evil.example"),
-    ):
-        pass
-    assert refused.value.response.status_code == 403
+    with proxy.open("/who", headers=[("Origin", f"https://{HOST}:{proxy.port}")]) as client:
+        client.receive()
+    with pytest.raises(Refused) as refused:
+        proxy.open("/who", headers=[("Origin", "https://evil.example")])
+    assert refused.value.response.status == 403
 
 
 @pytest.mark.parametrize("name", ["nginx.conf", "haproxy.cfg"])
@@ -238,9 +216,9 @@ def test_what_is_for_operators_stays_inside(start: Start, name: str) -> None:
     for path in ("/console", "/console/console.js"):
         assert proxy.get(path)[0] == 403  # from this address
         assert proxy.get_directly(path) == 200
-    with pytest.raises(InvalidStatus) as refused, proxy.open("/console/feed"):
-        pass
-    assert refused.value.response.status_code == 403
+    with pytest.raises(Refused) as refused:
+        proxy.open("/console/feed")
+    assert refused.value.response.status == 403
 
 
 @pytest.mark.slow
@@ -253,12 +231,12 @@ def test_an_unready_server_gets_no_new_sessions_and_keeps_its_own(
 ) -> None:
     proxy = start(name, **settings)
     with proxy.open("/who") as client:
-        client.recv(TIMEOUT_S)
+        client.receive()
         proxy.ops.health.drain()
         while is_served(proxy):  # for as long as two checks take
             pass
         client.send("still here")
-        assert client.recv(TIMEOUT_S) == "still here"
+        assert client.receive() == "still here"
 
 
 def is_served(proxy: Proxy) -> bool:
