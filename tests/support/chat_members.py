@@ -9,49 +9,79 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final, final
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from chat_nodes import Node
+
 PAUSE_S: Final = 0.1  # before it is tried again
-REPLY_TIMEOUT_S: Final = 10.0
+REPLY_TIMEOUT_S: Final = 30.0  # longer than the chat waits for its store
 _AGAIN: Final = ("store_away", "store_busy", "store_slow", "not_joined")
+_SHOWN_MAX: Final = 20  # members that a failure tells of
 
 
 class LostError(Exception):
     """The connection, or a reply to a request."""
 
 
+class RefusedError(LostError):
+    """The reply is that it has to be tried again."""
+
+
 @final
 class Progress:
-    """Lets a test wait for what members do."""
+    """Lets a test wait for what members do, and counts what all do together."""
 
     def __init__(self) -> None:
+        self.acknowledged = 0
+        self.refused: Counter[str] = Counter()  # what was to be tried again, by code
         self._made = asyncio.Event()
 
     def make(self) -> None:
         """Something has happened."""
         self._made.set()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it to be true."""
-        while not condition():
-            self._made.clear()
-            await self._made.wait()
+    async def until(self, what: str, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Wait for it to be true. Raises `AssertionError` if it is not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():
+                    self._made.clear()
+                    await self._made.wait()
+        except TimeoutError:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}") from None
+
+    async def until_all(
+        self,
+        what: str,
+        members: Collection[Member],
+        has: Callable[[Member], bool],
+        timeout_s: float,
+    ) -> None:
+        """Wait until each member `has` done something. Raises `AssertionError`, which says how
+        those are that have not."""
+        try:
+            await self.until(what, lambda: all(map(has, members)), timeout_s)
+        except AssertionError as error:
+            late = [member.state for member in members if not has(member)]
+            shown = "\n".join(late[:_SHOWN_MAX])
+            raise AssertionError(f"{error}: {len(late)} of {len(members)}\n{shown}") from None
 
 
 @final
 class Member:
-    """A member of one room. `url()` says where to connect to, each time."""
+    """A member of one room. `next_node()` says where to connect to, each time."""
 
     def __init__(
-        self, name: str, room: str, token: str, url: Callable[[], str], progress: Progress
+        self, name: str, room: str, token: str, next_node: Callable[[], Node], progress: Progress
     ) -> None:
         self.name = name
         self.room = room
+        self.node: Node | None = None  # where it is, or tries to be
         self.acknowledged: dict[str, int] = {}  # offsets of own messages, by their client ids
         self.received: dict[int, str] = {}  # client ids of the room's messages, by their offsets
         self.problems: list[str] = []
@@ -59,9 +89,8 @@ class Member:
         self.connections = 0
         self.recovered = 0  # how often that was all by the position
         self.histories = 0  # pages that were asked for
-        self.refusals: Counter[str] = Counter()  # what was to be tried again, by code
         self._progress = progress
-        self._url = url
+        self._next_node = next_node
         self._token = token
         self._heard: set[int] = set()  # offsets that came as `chat_message`
         self._position: dict[str, Any] | None = None
@@ -72,49 +101,89 @@ class Member:
         self.last = 0  # the offset up to which it has everything
         self._newest = 0  # the highest offset that it knows of
 
+    def __str__(self) -> str:
+        return f"{self.name} of {self.room} at {self.node}"
+
+    @property
+    def state(self) -> str:
+        """All that explains why it does not go on."""
+        return (
+            f"{self}: {'in' if self.is_in.is_set() else 'not in'},"
+            f" {'connected' if self._ws is not None else 'not connected'},"
+            f" {self.connections} connections, {len(self.acknowledged)} acknowledged,"
+            f" all up to {self.last} of {self._newest}, position {self._position},"
+            f" {len(self._requests)} requests under way, problems {self.problems[:3]}"
+        )
+
+    def _complain(self, problem: str) -> None:
+        self.problems.append(f"{self}, connection {self.connections}: {problem}")
+        self._progress.make()
+
     # -- connecting ---------------------------------------------------------------------------
 
     async def live(self) -> None:
         """Be connected, again and again, until cancelled."""
         while True:
+            self.node = self._next_node()
             try:
                 async with connect(
-                    self._url(),
+                    self.node.url,
                     additional_headers={"Authorization": f"Bearer {self._token}"},
                     proxy=None,
                     compression=None,
                     open_timeout=REPLY_TIMEOUT_S,
+                    ping_interval=None,
                 ) as ws:
                     self.connections += 1
-                    self._ws = ws
-                    entering = asyncio.create_task(self._enter())
-                    try:
-                        async for message in ws:
-                            self._take(msgspec.json.decode(message))
-                    finally:
-                        self.is_in.clear()
-                        self._ws = None
-                        entering.cancel()
-                        self._fail_requests()
+                    await self._stay(ws)
             except (OSError, WebSocketException, TimeoutError):
                 pass
             await asyncio.sleep(PAUSE_S)
 
-    async def _enter(self) -> None:
-        """Join the room; again, while that is refused."""
+    async def _stay(self, ws: ClientConnection) -> None:
+        """Until the connection is lost."""
+        self._ws = ws
+        entering = self._begin(self._enter(ws))
+        try:
+            async for message in ws:
+                self._take(msgspec.json.decode(message))
+        finally:
+            self.is_in.clear()
+            self._ws = None
+            entering.cancel()
+            self._fail_requests()
+
+    async def _enter(self, ws: ClientConnection) -> None:
+        """Join the room; again, while that is refused. Without an answer it is not known where one
+        is: then the connection is given up."""
         while True:
             try:
                 joined = await self._ask("join_room", room=self.room, position=self._position)
-            except LostError:
-                if self._ws is None:
-                    return
+            except RefusedError:
                 await asyncio.sleep(PAUSE_S)
                 continue
+            except LostError:
+                await ws.close()
+                return
             break
+        if self._ws is not ws:
+            return
         self.recovered += joined["recovered"]
         self._reach(joined["position"])
         self._know(joined["last_offset"])
         self.is_in.set()
+        self._progress.make()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something meanwhile; if it fails, that is a problem."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._complain(repr(error))
 
     # -- talking ------------------------------------------------------------------------------
 
@@ -130,11 +199,13 @@ class Member:
                 await asyncio.sleep(PAUSE_S)
                 continue
             self.acknowledged[client_id] = stored["offset"]
+            self._progress.acknowledged += 1
             self._progress.make()
             return
 
     async def _ask(self, kind: str, **fields: Any) -> Any:
-        """A request's reply. Raises `LostError` if there is none, or it is to be tried again."""
+        """A request's reply. Raises `LostError` if there is none, `RefusedError` if it is to be
+        tried again."""
         if self._ws is None:
             raise LostError
         self._number += 1
@@ -149,10 +220,11 @@ class Member:
         finally:
             self._requests.pop(number, None)
         if answer["type"] == "error":
-            self.refusals[answer["code"]] += 1
+            self._progress.refused[answer["code"]] += 1
+            self._progress.make()
             if answer["code"] not in _AGAIN:
-                self.problems.append(f"{kind}: {answer}")
-            raise LostError
+                self._complain(f"{kind}: {answer}")
+            raise RefusedError
         return answer["data"]
 
     def _fail_requests(self) -> None:
@@ -172,7 +244,7 @@ class Member:
         if message["type"] in ("chat_message", "message_changed"):
             if message["type"] == "chat_message":
                 if message["offset"] in self._heard:
-                    self.problems.append(f"heard twice: {message}")
+                    self._complain(f"heard twice: {message}")
                 self._heard.add(message["offset"])
             self._advance(message["position"])
             self._store(message)
@@ -181,7 +253,7 @@ class Member:
             self._position = message["position"]
             self._know(self.last + 1)
         elif message["type"] == "error":
-            self.problems.append(str(message))
+            self._complain(str(message))
         elif "position" in message:
             self._advance(message["position"])
 
@@ -191,7 +263,7 @@ class Member:
         if before is not None and before["epoch"] == position["epoch"]:
             expected = before["offset"] + 1
             if position["offset"] != expected:
-                self.problems.append(f"position {position} in place of {expected}")
+                self._complain(f"position {position} in place of {expected}")
         self._position = {"offset": position["offset"], "epoch": position["epoch"]}
 
     def _reach(self, position: dict[str, Any]) -> None:
@@ -203,7 +275,7 @@ class Member:
     def _store(self, message: dict[str, Any]) -> None:
         known = self.received.setdefault(message["offset"], message["client_id"])
         if known != message["client_id"]:
-            self.problems.append(f"another message was {known}: {message}")
+            self._complain(f"another message was {known}: {message}")
         while self.last + 1 in self.received:
             self.last += 1
             self._progress.make()
@@ -212,10 +284,11 @@ class Member:
         """There is a message of this offset: ask for those that are missing."""
         self._newest = max(self._newest, offset)
         if self.last < self._newest and (self._filling is None or self._filling.done()):
-            self._filling = asyncio.create_task(self._fill())
+            self._filling = self._begin(self._fill())
 
     async def _fill(self) -> None:
         while self.last < self._newest:
+            newest = self._newest
             try:
                 page = await self._ask("history", room=self.room, after=self.last, limit=200)
             except LostError:
@@ -223,8 +296,8 @@ class Member:
                     return  # joining again tells what is missing
                 await asyncio.sleep(PAUSE_S)
                 continue
-            if not page["messages"]:  # nothing was missed after all
-                self._newest = self.last
             self.histories += 1
             for message in reversed(page["messages"]):
                 self._store(message)
+            if not page["messages"] and self._newest == newest:
+                self._newest = self.last  # nothing was missed after all

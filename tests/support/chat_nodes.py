@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import final
 
 from chat_clients import SECRET
 from sources import ROOT
 
-END_TIMEOUT_S = 20.0
+END_TIMEOUT_S = 60.0
 
 
 @final
 class Node:
-    """One node; it keeps its port. What it logs is in `log`."""
+    """One node; it keeps its port, which no other program gets meanwhile. What it logs is in
+    `log`."""
 
     def __init__(self, folder: Path, name: str, **settings: str) -> None:
         rates = {
-            f"CHAT_{name}_{each}": "1000000"
-            for name in ("MESSAGES", "REQUESTS", "LOG_INS")
+            f"CHAT_{kind}_{each}": "1000000"
+            for kind in ("MESSAGES", "REQUESTS", "LOG_INS")
             for each in ("PER_S", "BURST")
         }
+        self.name = name
         self.log = folder / f"{name}.log"
-        self.port = 0
+        held = _hold_port()
+        weakref.finalize(self, held.close)
+        self.port: int = held.getsockname()[1]
         self._environment = {
             **os.environ,
             "CHAT_FOLDER": str(folder),
@@ -35,6 +41,14 @@ class Node:
             **settings,
         }
         self._process: subprocess.Popen[str] | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def url(self) -> str:
+        """Where its chat is."""
+        return f"ws://127.0.0.1:{self.port}/chat"
 
     @property
     def pid(self) -> int:
@@ -60,8 +74,11 @@ class Node:
             )
         assert self._process.stdout is not None
         first = self._process.stdout.readline()
-        assert "http://127.0.0.1:" in first, self.log.read_text()[-4000:]
-        self.port = int(first.split("127.0.0.1:")[1].split()[0])
+        assert f"http://127.0.0.1:{self.port} " in first, f"{self} said {first!r}\n{self.said()}"
+
+    def said(self, characters: int = 4000) -> str:
+        """The end of its log."""
+        return f"--- the end of {self}'s log:\n{self.log.read_text()[-characters:]}"
 
     def kill(self) -> None:
         """With SIGKILL."""
@@ -80,7 +97,17 @@ class Node:
             return process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             raise
         finally:
             assert process.stdout is not None
             process.stdout.close()
+
+
+def _hold_port() -> socket.socket:
+    """A socket that has a free port and does not listen: others are refused the port, but for who
+    asks for it by its number and with SO_REUSEADDR, as our servers do."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
