@@ -266,14 +266,11 @@ class Server(TaskDrain[_Connection]):
         self._pressure = AcceptPressure(logger)
         self._accepting: list[anyio.CancelScope] = []  # one a listener
         self._group: TaskGroup
-        self._stop: anyio.Event
-        self._report: ShutdownReport | None = None
 
     # -- life ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self.begin()
-        self._stop = anyio.Event()
         self._listeners = open_listeners(host=self._host, port=self._port, **self._listen)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
@@ -307,16 +304,6 @@ class Server(TaskDrain[_Connection]):
     def addresses(self) -> Sequence[Any]:
         """Where it listens, as `socket.getsockname()` gives it."""
         return [each.getsockname() for each in self._listeners]
-
-    def stop(self) -> None:
-        """Make `serve_forever` return; said twice, end now, without waiting for anybody."""
-        if self._stop.is_set():
-            self.stop_now()
-        self._stop.set()
-
-    async def serve_forever(self) -> None:
-        """Wait until `stop` is called, or this is cancelled."""
-        await self._stop.wait()
 
     async def close(self) -> ShutdownReport:
         """Close every session, wait for them and their handlers, and abort the rest."""

@@ -44,7 +44,7 @@ from wireroom.core.backplane import BackplaneInput
 from wireroom.core.wire.request import Address
 
 from .backplane_thread import BackplaneThread
-from .drain import FLUSH_S, Drain, ShutdownReport
+from .drain import LAST_WAIT_S, Drain, ShutdownReport
 from .listening import (
     AcceptPressure,
     SocketOptions,
@@ -67,7 +67,6 @@ STACK_BYTES: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 10_000
 
 _TAKE_OVER_S: Final = 0.1  # a step that lasts so long gets its connection another reader
-_LAST_WAIT_S: Final = 1.0  # for what was aborted to end
 _REFUSED_MAX: Final = 64  # connections that are told at one time that the server is full
 
 
@@ -169,8 +168,6 @@ class Server(Drain[Connection]):
         self._stepping: dict[Connection, float] = {}
         self._watching = False  # whether the clock looks at that
         self._changed = threading.Condition(self.lock)  # what `serve_forever` and `shutdown` see
-        self._stops = 0
-        self._report: ShutdownReport | None = None
         self._closing = threading.Lock()
         self._started = False
         self._ended = False
@@ -247,15 +244,18 @@ class Server(Drain[Connection]):
     def stop(self) -> None:
         """Make `serve_forever` return; said twice, have `shutdown` wait for nobody. This may be
         called in any thread, in a handler, and in a signal's handler."""
+        with self.lock:
+            super().stop()
+
+    def change(self) -> None:
         with self._changed:
-            self._stops += 1
             self._changed.notify_all()
 
     def serve_forever(self) -> None:
         """Wait until `stop` or `shutdown` is called, in another thread or by a signal."""
         self._check_may_wait()
         with self._changed:
-            self._changed.wait_for(lambda: self._stops or self._report is not None)
+            self._changed.wait_for(lambda: self.is_stopped or self._report is not None)
 
     def wait_idle(self, timeout_s: float | None = None) -> bool:
         """Wait until no connection that was accepted is left, and no handler; False if that takes
@@ -291,17 +291,11 @@ class Server(Drain[Connection]):
         self._woken_by.close()
         close_listeners(self._listeners)
         self._listeners = []
-        if self.linger_s > 0:
+        steps = self.ending()
+        while (until := self.act(lambda: next(steps, None))) is not None:
             with self._changed:
-                self._changed.wait_for(lambda: self._stops > 1, self.linger_s)
-        self.act(self.begin_shutdown)
-        if not self._wait_end(self.spread_s + self.grace_s):
-            self.act(self.abort_rest)
-            with self._changed:
-                self._changed.wait_for(lambda: self.is_quiet, _LAST_WAIT_S)
+                self._changed.wait_for(*until)
         if self._backplane_thread is not None:
-            with self._changed:
-                self._changed.wait_for(lambda: self.is_said, FLUSH_S)
             self._backplane_thread.end()
         for connection in list(self.sockets):  # refused ones that linger, and TLS handshakes
             connection.abort()
@@ -309,13 +303,7 @@ class Server(Drain[Connection]):
             self._ended = True
             self._clock.notify()
         clock.join()
-        self.threads.close(_LAST_WAIT_S)
-
-    def _wait_end(self, seconds: float) -> bool:
-        """Whether all connections and handlers ended in time; at once if `stop` was said twice."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.is_quiet or self._stops > 1, seconds)
-            return self.is_quiet
+        self.threads.close(LAST_WAIT_S)
 
     # -- steps of the hub ---------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ import dataclasses
 import logging
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 from wireroom.backplanes.link import Backplane, Link
 from wireroom.core import (
@@ -69,6 +69,23 @@ class Connection(Protocol):
 C = TypeVar("C", bound=Connection)
 
 FLUSH_S: Final = 2.0  # for what waits to reach the backplane, at the end
+LAST_WAIT_S: Final = 1.0  # for what was aborted to end
+
+
+class DrainOptions(TypedDict):
+    """What every `Drain` is told by the user of its transport."""
+
+    grace_s: float
+    spread_s: float
+    close_code: int
+    backplane: Backplane | None
+
+
+class Until(NamedTuple):
+    """What is to be waited for, and not longer than so many seconds."""
+
+    happened: Callable[[], bool]
+    timeout_s: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,12 +114,12 @@ class Drain(ABC, Generic[C]):
         *,
         wake: Callable[[], None],
         foreign_wait: Callable[[Wait], Generator[Any, Any, None]],
+        enter: Enter | None = None,
+        current_task: Callable[[], object] | None = None,
+        secure: bool = False,
         grace_s: float,
         spread_s: float,
         close_code: int,
-        secure: bool = False,
-        enter: Enter | None = None,
-        current_task: Callable[[], object] | None = None,
         backplane: Backplane | None = None,
     ) -> None:
         if secure and app.proxy_protocol:
@@ -119,7 +136,7 @@ class Drain(ABC, Generic[C]):
             )
         name = secrets.token_hex(4)
         self.backplane = backplane
-        self.link = None if backplane is None else Link(name, self.deliver)
+        self.link = None if backplane is None else Link(name, self._take_delivered)
         self.hub = Hub(
             app,
             wake=wake,
@@ -142,6 +159,8 @@ class Drain(ABC, Generic[C]):
         # After it has stopped listening, and before sessions are told: for how long the requests of
         # those who have just connected are still taken, because another server accepts from now on.
         self.linger_s = 0.0
+        self._stops = 0  # how often `stop` was said
+        self._report: ShutdownReport | None = None  # of the end, after it
         self._open_at_shutdown = 0
         self._dropped_before = 0
         self._aborted = 0
@@ -176,6 +195,14 @@ class Drain(ABC, Generic[C]):
     @abstractmethod
     def deliver(self, events: Sequence[BackplaneInput]) -> None:
         """Give the hub what came from the backplane, and drain, now or soon."""
+
+    @abstractmethod
+    def change(self) -> None:
+        """Have those look again who wait: for `stop`, for quiet, or for the end."""
+
+    def _take_delivered(self, events: Sequence[BackplaneInput]) -> None:
+        self.deliver(events)
+        self.change()
 
     # -- draining the hub ---------------------------------------------------------------------
 
@@ -299,6 +326,37 @@ class Drain(ABC, Generic[C]):
     def is_said(self) -> bool:
         """Whether nothing waits that other nodes are still to be told, as far as they can be."""
         return not self.hub.is_backplane_connected or not self.hub.stats().waiting_publishes
+
+    def stop(self) -> None:
+        """Make `serve_forever` return; said twice, end now, without waiting for anybody."""
+        self._stops += 1
+        self.change()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was said."""
+        return self._stops > 0
+
+    @property
+    def is_stopped_now(self) -> bool:
+        """Whether `stop` was said twice."""
+        return self._stops > 1
+
+    def ending(self) -> Iterator[Until]:
+        """The end, from when nobody new is accepted, in steps: each gives what is to be waited for
+        before the next. Sessions are told, and what has not ended in time is aborted; what other
+        nodes are to know reaches the backplane."""
+        if self.linger_s > 0:
+            yield Until(lambda: self.is_stopped_now, self.linger_s)
+        self.begin_shutdown()
+        self.drain()
+        yield Until(lambda: self.is_quiet or self.is_stopped_now, self.spread_s + self.grace_s)
+        if not self.is_quiet:
+            self.abort_rest()
+            yield Until(lambda: self.is_quiet, LAST_WAIT_S)
+        self.drain()
+        if self.link is not None:
+            yield Until(lambda: self.is_said, FLUSH_S)
 
     def begin_shutdown(self) -> None:
         """Sessions are told, over `spread_s` seconds; nobody new is taken."""

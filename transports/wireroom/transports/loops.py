@@ -1,4 +1,4 @@
-"""What the transports of event loops, asyncio's and trio's, have in common: handlers.
+"""What the transports of event loops, asyncio's and trio's, have in common: handlers, and the end.
 
 `async def` handlers are tasks of the loop, which `Drive` steps. Handlers marked as blocking run in
 threads, and what they ask of the hub is done in the loop's thread, while they wait.
@@ -13,12 +13,14 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Any, Final, TypeVar, final
+from math import inf
+from typing import Any, Final, TypeVar, Unpack, final
 
-from wireroom.backplanes.link import Backplane
+import anyio
+
 from wireroom.core import FINISHED, App, Hub, Invocation, Wait
 
-from .drain import C, Drain
+from .drain import C, Drain, DrainOptions
 from .threads import Threads
 
 T = TypeVar("T")
@@ -36,30 +38,25 @@ class LoopDrain(Drain[C]):
         *,
         wake: Callable[[], None],
         foreign_wait: Callable[[Wait], Generator[Any, Any, None]],
-        grace_s: float,
-        spread_s: float,
-        close_code: int,
-        secure: bool = False,
         current_task: Callable[[], object],
-        backplane: Backplane | None = None,
+        secure: bool = False,
+        **options: Unpack[DrainOptions],
     ) -> None:
         super().__init__(
             app,
             logger,
             wake=wake,
             foreign_wait=foreign_wait,
-            grace_s=grace_s,
-            spread_s=spread_s,
-            close_code=close_code,
-            secure=secure,
             enter=self._enter if app.has_blocking_handlers else None,
             current_task=current_task,
-            backplane=backplane,
+            secure=secure,
+            **options,
         )
         self._loop_thread = 0
         self._threads = Threads("wireroom-blocking", stack_bytes=0)
         self._blocking = 0  # handlers that run in threads
         self._waiting: deque[Invocation] = deque()  # for one of them to end
+        self._changed: anyio.Event | None = None  # for who waits in `wait_until`
 
     def begin(self) -> None:
         """The hub begins, in the thread that this is called in."""
@@ -83,10 +80,6 @@ class LoopDrain(Drain[C]):
     @abstractmethod
     def start_task(self, invocation: Invocation) -> None:
         """Run an `async def` handler to its end; then call `ended`."""
-
-    @abstractmethod
-    def check_quiet(self) -> None:
-        """A handler, or a connection, has ended."""
 
     @abstractmethod
     def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
@@ -133,6 +126,38 @@ class LoopDrain(Drain[C]):
         if threading.get_ident() == self._loop_thread:
             return call()
         return self.call_from_thread(lambda hub: call()).result()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def change(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    def check_quiet(self) -> None:
+        """A handler, or a connection, has ended."""
+        if self.is_quiet:
+            self.change()
+
+    async def wait_until(self, happened: Callable[[], bool], timeout_s: float = inf) -> None:
+        """Wait for what is followed by a `change`, at most so long."""
+        with anyio.move_on_after(timeout_s):
+            while not happened():
+                if self._changed is None or self._changed.is_set():
+                    self._changed = anyio.Event()
+                await self._changed.wait()
+
+    async def serve_forever(self) -> None:
+        """Wait until `stop` is called, or this is cancelled."""
+        await self.wait_until(lambda: self.is_stopped)
+
+    async def wait_idle(self) -> None:
+        """Wait until there is no connection and no handler."""
+        await self.wait_until(lambda: self.is_quiet)
+
+    async def end(self) -> None:
+        """Close every session, wait for them and their handlers, and abort the rest."""
+        for until in self.ending():
+            await self.wait_until(*until)
 
 
 @final

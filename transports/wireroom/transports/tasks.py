@@ -15,15 +15,14 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from math import inf
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 import anyio
 
-from wireroom.backplanes.link import Backplane
 from wireroom.core import App, Hub, Invocation, LocalProtocolError, Wait
 from wireroom.core.backplane import BackplaneInput
 
-from .drain import FLUSH_S, C
+from .drain import C, DrainOptions
 from .loops import Drive, LoopDrain
 
 T = TypeVar("T")
@@ -39,23 +38,17 @@ class TaskDrain(LoopDrain[C]):
         app: App,
         logger: logging.Logger,
         *,
-        grace_s: float,
-        spread_s: float,
-        close_code: int,
         secure: bool = False,
-        backplane: Backplane | None = None,
+        **options: Unpack[DrainOptions],
     ) -> None:
         super().__init__(
             app,
             logger,
             wake=self._woken,
             foreign_wait=_foreign_wait,
-            grace_s=grace_s,
-            spread_s=spread_s,
-            close_code=close_code,
-            secure=secure,
             current_task=self._current_task,
-            backplane=backplane,
+            secure=secure,
+            **options,
         )
         self._backplane_scope = anyio.CancelScope()
         self._is_trio = False  # where no task begins at once
@@ -69,8 +62,6 @@ class TaskDrain(LoopDrain[C]):
         self._has_work = False  # that it is to drain when it does
         self._calls: deque[_Call] = deque()  # from other threads
         self._clock_ended = False
-        self._changed: anyio.Event | None = None  # for who waits until it is quiet
-        self._stopped_now = False
 
     def begin(self) -> None:
         """The hub begins, in this loop and thread. Raises `LocalProtocolError` if it has begun, and
@@ -246,54 +237,9 @@ class TaskDrain(LoopDrain[C]):
             with self._backplane_scope:
                 await self.backplane.run(self.link)
 
-    # -- the end ------------------------------------------------------------------------------
-
-    def stop_now(self) -> None:
-        """Wait for nobody any more."""
-        self._stopped_now = True
-        self._change()
-
-    def check_quiet(self) -> None:
-        """A connection or a handler has ended."""
-        if self.is_quiet:
-            self._change()
-
-    def _change(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-
-    async def wait_idle(self) -> None:
-        """Wait until there is no connection and no handler."""
-        while not self.is_quiet:
-            await self._next_change()
-
-    async def _next_change(self) -> None:
-        if self._changed is None or self._changed.is_set():
-            self._changed = anyio.Event()
-        await self._changed.wait()
-
     async def end(self) -> None:
-        """Close every session, wait for them and their handlers, and abort the rest."""
-        with anyio.move_on_after(self.linger_s):
-            while self.linger_s > 0 and not self._stopped_now:
-                await self._next_change()
-        self.begin_shutdown()
-        self.drain()
-        if not await self._wait_quiet(self.spread_s + self.grace_s):
-            self.abort_rest()
-            self._stopped_now = False
-            await self._wait_quiet(1.0)
-        self.drain()
-        if self.link is not None:
-            await self.link.flush(lambda: self.is_said, FLUSH_S)
-            self._backplane_scope.cancel()
-
-    async def _wait_quiet(self, seconds: float) -> bool:
-        """Whether all connections and handlers ended in time; False at once after `stop_now`."""
-        with anyio.move_on_after(seconds):
-            while not self.is_quiet and not self._stopped_now:
-                await self._next_change()
-        return self.is_quiet
+        await super().end()
+        self._backplane_scope.cancel()
 
 
 def _foreign_wait(wait: Wait) -> Generator[Any, Any, None]:
