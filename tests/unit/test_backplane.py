@@ -667,3 +667,37 @@ def test_a_hub_without_a_backplane_or_a_name() -> None:
 def test_settings_that_cannot_work(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
         BackplaneSettings(**settings)
+
+
+def test_what_a_room_keeps_is_known_while_the_backplane_is_there() -> None:
+    backplane, one, two = pair()
+    ann = enter(one)
+    room = one.session(ann).room("a")
+    say(two, "1", "2")
+    backplane.settle()
+
+    def kept() -> list[str] | None:
+        found = room.kept()
+        if found is None:
+            return None
+        assert found.position.offset == len(found.messages)
+        return [msgspec.json.decode(message)["text"] for message in found.messages]
+
+    assert kept() == ["1", "2"]
+    one.link.cut()
+    say(two, "3")
+    backplane.settle()
+    assert kept() is None
+    one.link.connect()
+    assert kept() is None  # what was missed is being asked for
+    backplane.settle()
+    assert kept() == ["1", "2", "3"]
+    assert one.session(ann).room("nobody's").kept() is None
+    ann.lose()
+    assert room.kept() is None
+
+
+def test_in_a_module_without_history_a_node_keeps_nothing() -> None:
+    _, one, _ = pair(lambda: make_app(history=None))
+    with pytest.raises(LocalProtocolError, match="in a module with history"):
+        one.session(enter(one)).room("a").kept()

@@ -123,6 +123,18 @@ def test_each_command_is_entered(name: str) -> None:
     assert guard.entered >= 1
 
 
+def test_what_a_room_keeps_is_looked_at_as_an_input() -> None:
+    app = App()
+    app.module("/", history=History())
+    guard = Guard(app)
+    room = guard.open().room("a")
+    room.broadcast({"text": "hi"})
+    guard.entered = 0
+    kept = room.kept()
+    assert kept is not None
+    assert (kept.position.offset, len(kept.messages), guard.entered) == (1, 1, 1)
+
+
 def test_commands_give_and_raise_what_they_do_elsewhere() -> None:
     guard = Guard(app_without_handlers())
     session = guard.open()

@@ -137,6 +137,40 @@ def test_who_comes_back_gets_what_was_missed_and_goes_on() -> None:
     assert texts(ann) == ["5"]
 
 
+def test_what_a_room_keeps_can_be_looked_at() -> None:
+    simulation = Simulation(history_app())
+    ann = simulation.open()
+    room = simulation.session(ann).room("a")
+
+    def kept(after: Position | None = None) -> tuple[int, list[str]]:
+        found = room.kept(after)
+        assert found is not None
+        texts = [msgspec.json.decode(message)["text"] for message in found.messages]
+        return found.position.offset, texts
+
+    assert kept() == (0, [])
+    enter(ann)
+    assert kept() == (0, [])
+    say(simulation, *"1234567")
+    epoch = take(ann)[-1]["position"]["epoch"]
+    assert kept() == (7, ["3", "4", "5", "6", "7"])
+    assert kept(Position(5, epoch)) == (7, ["6", "7"])
+    assert kept(Position(7, epoch)) == (7, [])
+    assert kept(Position(9, epoch)) == (7, [])
+    assert kept(Position(0, epoch)) == (7, ["3", "4", "5", "6", "7"])
+    assert kept(Position(6, "another")) == (7, ["3", "4", "5", "6", "7"])
+    simulation.advance(60.0)
+    assert kept() == (7, [])
+
+
+def test_a_module_without_history_keeps_nothing() -> None:
+    app = App()
+    app.module("/")
+    simulation = Simulation(app)
+    with pytest.raises(LocalProtocolError, match="in a module with history"):
+        simulation.session(simulation.open()).room("a").kept()
+
+
 def test_who_had_received_nothing_recovers_too() -> None:
     simulation = Simulation(history_app())
     ann = simulation.open()

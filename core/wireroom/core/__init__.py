@@ -58,7 +58,7 @@ from .hub import Hub
 from .limits import Limits
 from .serving.calls import FINISHED
 from .sessions.completions import Completion
-from .sessions.positions import History, MessagesMissed, Position, Recovery
+from .sessions.positions import History, Kept, MessagesMissed, Position, Recovery
 from .sessions.presence import Member, PresenceChanged
 from .sessions.rooms import Room
 from .sessions.session import Session
@@ -113,6 +113,7 @@ __all__ = [
     "Invoke",
     "Join",
     "JsonParser",
+    "Kept",
     "Leave",
     "Limits",
     "LocalProtocolError",

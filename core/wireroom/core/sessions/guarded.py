@@ -92,6 +92,7 @@ class GuardedRoom(Room):
     __len__ = _guard(Room.__len__)
     __contains__ = _guard(Room.__contains__)
     presence = _guard(Room.presence)
+    kept = _guard(Room.kept)
     broadcast = _guard(Room.broadcast)
 
     def __iter__(self) -> Iterator[Session]:

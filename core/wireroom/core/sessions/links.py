@@ -19,7 +19,7 @@ from .envelopes import (
     ToRoom,
 )
 from .node import Node, room_channel
-from .positions import History
+from .positions import History, Kept, Position
 from .presence import Member
 from .replicas import Replica
 from .sending import send_to_all
@@ -207,6 +207,11 @@ class RoomLinks:
         """
         assert self.history is not None
         self.node.append(room_channel(self.path, name), message, self.history)
+
+    def kept(self, name: str, after: Position | None) -> Kept | None:
+        """See `Room.kept`."""
+        link = self._links.get(name)
+        return None if link is None or link.replica is None else link.replica.kept(after)
 
     def presence_changed(self, name: str, joined: list[Member], left: list[Member]) -> None:
         """Tell other nodes who came into a room here, and who left it."""

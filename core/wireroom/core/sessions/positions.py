@@ -51,6 +51,13 @@ class Recovery(msgspec.Struct, frozen=True):
     position: Position
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What a node keeps of a room: messages as they were sent, and the newest position."""
+
+    position: Position
+    messages: list[str]
+
+
 class RoomPosition(msgspec.Struct, frozen=True):
     """A position as messages carry it, with its room."""
 

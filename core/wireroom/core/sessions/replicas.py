@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, final
 from ..backplane import Appended, HistoryRead
 from ..turn import Sleep, Turn
 from .node import Node
-from .positions import History, Position
+from .positions import History, Kept, Position
 from .presence import Member
 from .sending import send_to_all
 from .stats import Stats
@@ -105,6 +105,11 @@ class Replica:
             return True
         self._look()
         return False
+
+    def kept(self, after: Position | None) -> Kept | None:
+        """See `Room.kept`."""
+        self.stream.trim(self._turn.now)
+        return self.stream.kept(after) if self.is_known and self._is_synced else None
 
     def changed(self, timeout_s: float) -> Sleep:
         """Something to await: that more is known, or so many seconds."""

@@ -16,7 +16,7 @@ from ..turn import Turn
 from ..wire.framing import Message
 from .links import RoomLinks
 from .node import Node
-from .positions import History, MessagesMissed, RoomPosition
+from .positions import History, Kept, MessagesMissed, Position, RoomPosition
 from .presence import Member, PresenceChanged
 from .sending import send_to_all
 from .stats import Stats
@@ -226,6 +226,19 @@ class Room:
         members = list(namespace.members.get(self.name, {}).values())
         others = [] if namespace.links is None else namespace.links.others(self.name)
         return sorted([*members, *others], key=_since) if others else members
+
+    def kept(self, after: Position | None = None) -> Kept | None:
+        """What its history has after a position, or all of it, as far as this node keeps it.
+
+        None while that may not be the newest: with a backplane that is away, or in a room that
+        nobody here is in. Raises `LocalProtocolError` in a module without history.
+        """
+        streams, links = self._namespace.streams, self._namespace.links
+        if streams is not None:
+            return streams.kept(self.name, after)
+        if links is None or links.history is None:
+            raise LocalProtocolError("a room's history is kept in a module with history")
+        return links.kept(self.name, after)
 
     def broadcast(
         self,

@@ -7,6 +7,7 @@ kept. Here they are kept in this hub's own memory; `replicas.py` is for several 
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, final
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from ..errors import LocalProtocolError
 from ..turn import Turn
 from ..wire.framing import Message
-from .positions import History, Position
+from .positions import History, Kept, Position
 from .presence import Member
 from .sending import send_to_all
 from .stats import Stats
@@ -88,6 +89,14 @@ class Stream:
             self.floor += 1
         return numbered
 
+    def kept(self, after: Position | None) -> Kept:
+        """The messages after a position that are kept; all, if it is of another epoch, or None."""
+        since = self.floor
+        if after is not None and after.epoch == self.epoch:
+            since = min(max(since, after.offset), self.offset)
+        newest = islice(reversed(self.entries), self.offset - since)
+        return Kept(self.position, [message for message, _ in newest][::-1])
+
     def trim(self, now: float) -> None:
         """Let go of what is too old."""
         since = now - self._history.age_s
@@ -145,6 +154,14 @@ class Streams:
         """
         numbered = self.stream(name).append(as_object(message), self.turn.now)
         return send_to_all(self._members.get(name, ()), numbered, (), self.turn, self._stats)
+
+    def kept(self, name: str, after: Position | None) -> Kept:
+        """See `Room.kept`."""
+        stream = self._streams.get(name)
+        if stream is None:
+            return Kept(Position(0, ""), [])
+        stream.trim(self.turn.now)
+        return stream.kept(after)
 
     def left(self, name: str) -> None:
         """A room's last member has left."""
