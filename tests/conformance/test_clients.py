@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
-from client_peers import Peers, accept, drain, echo, finish, read_head, scripted
+from client_peers import TIMEOUT_S, Peers, accept, drain, echo, finish, read_head, scripted
 from client_runtimes import RUNTIMES, AnyioRuntime, AsyncioRuntime, Runtime
 from frames import CLOSE, PING, PONG, TEXT, close_frame, frame
+from ports import reserved_ports
 from wireroom.core import (
     App,
     ConfigurationError,
@@ -207,13 +208,13 @@ def test_what_is_not_received_holds_the_server_up(runtime: Runtime) -> None:
             except TimeoutError:
                 sent.append(len(data) - len(view))
                 stuck.set()
-                sock.settimeout(30)
+                sock.settimeout(TIMEOUT_S)
         sock.sendall(close_frame(1000, key=None))
         finish(sock)
 
     async def main() -> None:
         async with runtime.connect(url) as ws:
-            assert stuck.wait(30)
+            assert stuck.wait(TIMEOUT_S)
             for _ in range(count):
                 assert await ws.receive() == payload
             assert await ws.receive() is None
@@ -229,7 +230,7 @@ def test_send_waits_for_a_server_that_does_not_read_and_gives_up(runtime: Runtim
 
     def never_read(sock: socket.socket) -> None:
         accept(sock)
-        assert done.wait(30)
+        assert done.wait(TIMEOUT_S)
 
     async def main() -> None:
         limits = Limits(stall_timeout_s=0.3)
@@ -293,8 +294,7 @@ def test_a_refusal(runtime: Runtime, peers: Peers) -> None:
 
 
 def never_answer(sock: socket.socket) -> None:
-    read_head(sock)
-    assert drain(sock) == b""
+    drain(sock)  # its request, if it has come to that
 
 
 def answer_garbage(sock: socket.socket) -> None:
@@ -318,7 +318,7 @@ def hang_up(sock: socket.socket) -> None:
 def test_a_server_that_does_not_answer_well(runtime: Runtime, script: Any, error: Any) -> None:
     async def main() -> None:
         with pytest.raises(error):
-            async with runtime.connect(url, open_timeout_s=0.3 if error is TimeoutError else 10):
+            async with runtime.connect(url, open_timeout_s=0.3 if error is TimeoutError else 60):
                 raise AssertionError("opened")
 
     with scripted(script) as url:
@@ -326,15 +326,13 @@ def test_a_server_that_does_not_answer_well(runtime: Runtime, script: Any, error
 
 
 def test_nobody_listens(runtime: Runtime) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"ws://127.0.0.1:{closed.getsockname()[1]}"
-
     async def main() -> None:
         with pytest.raises(OSError, match=r"."):
-            async with runtime.connect(url):
+            async with runtime.connect(f"ws://127.0.0.1:{port}"):
                 raise AssertionError("opened")
 
-    runtime.run(main())
+    with reserved_ports() as (port,):
+        runtime.run(main())
 
 
 @pytest.mark.parametrize(
@@ -401,7 +399,7 @@ def test_a_unix_socket_and_a_socket_of_ones_own(runtime: Runtime, tmp_path: Path
         thread = threading.Thread(target=serve_two)
         thread.start()
         runtime.run(main())
-        thread.join(30)
+        thread.join(TIMEOUT_S)
     assert heads == [b"\x81", b"\x82"]
 
 
@@ -486,8 +484,8 @@ def test_ping_gives_the_round_trip(runtime: Runtime, peers: Peers) -> None:
         async with runtime.connect(url) as ws:
             assert ws.latency_s is None
             first, second = await runtime.together(ws.ping, ws.ping)
-            assert 0 <= first < 30
-            assert 0 <= second < 30
+            assert 0 <= first < TIMEOUT_S
+            assert 0 <= second < TIMEOUT_S
             assert ws.latency_s is not None
 
     with peers.websockets(echo) as url:
@@ -510,11 +508,11 @@ def test_pings_are_answered_while_the_application_is_elsewhere(runtime: Runtime)
     async def main() -> None:
         async with runtime.connect(url):
             if runtime.name == "blocking":
-                assert answered.wait(30)
+                assert answered.wait(TIMEOUT_S)
             elif isinstance(runtime, AsyncioRuntime):
-                await asyncio.to_thread(answered.wait, 30)
+                await asyncio.to_thread(answered.wait, TIMEOUT_S)
             else:
-                await anyio.to_thread.run_sync(answered.wait, 30)
+                await anyio.to_thread.run_sync(answered.wait, TIMEOUT_S)
 
     with scripted(ping) as url:
         runtime.run(main())
@@ -588,7 +586,7 @@ def test_a_server_that_never_answers_the_close(runtime: Runtime) -> None:
     def stall(sock: socket.socket) -> None:
         accept(sock)
         drain_until_close(sock)
-        assert done.wait(30)
+        assert done.wait(TIMEOUT_S)
 
     def drain_until_close(sock: socket.socket) -> None:
         assert sock.recv(100)[0] == 0x80 | CLOSE
@@ -597,7 +595,7 @@ def test_a_server_that_never_answers_the_close(runtime: Runtime) -> None:
         async with runtime.connect(url, close_timeout_s=0.2) as ws:
             begin = time.monotonic()
             await ws.close()
-            assert 0.1 < time.monotonic() - begin < 10
+            assert time.monotonic() - begin > 0.1
             assert ws.close_code == 1006
 
     with scripted(stall) as url:
@@ -647,7 +645,7 @@ def test_a_timeout_of_receive_loses_nothing(runtime: Runtime, peers: Peers) -> N
             with pytest.raises(TimeoutError):
                 await ws.receive(timeout_s=0.05)
             await ws.send("later")
-            assert await ws.receive(timeout_s=30) == "later"
+            assert await ws.receive(timeout_s=TIMEOUT_S) == "later"
 
     with peers.websockets(echo) as url:
         runtime.run(main())
@@ -662,23 +660,29 @@ def test_cancelling_leaves_nothing_behind(async_runtime: Runtime, peers: Peers) 
         seen.append(ws.close_code)
         closed.set()
 
-    async def wait_for_nothing() -> None:
+    async def wait_for_nothing(opened: Callable[[], None]) -> None:
         async with async_runtime.connect(url) as ws:
+            opened()
             await ws.receive()
 
     async def main() -> None:
         if isinstance(async_runtime, AsyncioRuntime):
+            now = asyncio.get_running_loop().time
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await wait_for_nothing()
+                async with asyncio.timeout(None) as timeout:
+                    await wait_for_nothing(lambda: timeout.reschedule(now() + 0.05))
         else:
-            with anyio.move_on_after(0.2) as scope:
-                await wait_for_nothing()
+
+            def cancel_soon() -> None:
+                scope.deadline = anyio.current_time() + 0.05
+
+            with anyio.CancelScope() as scope:
+                await wait_for_nothing(cancel_soon)
             assert scope.cancelled_caught
 
     with peers.websockets(handler) as url:
         async_runtime.run(main())
-        assert closed.wait(30)
+        assert closed.wait(TIMEOUT_S)
     assert seen == [1001]
 
 
@@ -847,19 +851,17 @@ def test_refusals_are_repeated_or_end_it(runtime: Runtime, peers: Peers) -> None
     with peers.websockets(echo, process_request=refuse) as url:
         begin = time.monotonic()
         runtime.run(main())
-        assert time.monotonic() - begin >= 0.1
+        assert time.monotonic() - begin > 0.09  # loops' timers may be early by a millisecond
 
 
 def test_nobody_listens_for_long(runtime: Runtime) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"ws://127.0.0.1:{closed.getsockname()[1]}"
-
     async def main() -> None:
         policy = ReconnectPolicy(initial_delay_s=0.0, failures_max=3)
         with pytest.raises(OSError, match=r"."):
-            await never_open(runtime.reconnecting(url, policy=policy))
+            await never_open(runtime.reconnecting(f"ws://127.0.0.1:{port}", policy=policy))
 
-    runtime.run(main())
+    with reserved_ports() as (port,):
+        runtime.run(main())
 
 
 def test_on_asyncio_it_is_iterated_as_it_is(peers: Peers) -> None:

@@ -19,7 +19,7 @@ from wireroom.transports.asyncio import Server
 
 T = TypeVar("T")
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 60.0
 
 
 class Peers:

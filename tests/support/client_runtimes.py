@@ -20,7 +20,7 @@ from wireroom.transports.clients import anyio as anyio_clients
 from wireroom.transports.clients import asyncio as asyncio_clients
 from wireroom.transports.clients import blocking as blocking_clients
 
-TIMEOUT_S: Final = 30.0  # a scenario that takes this long hangs
+TIMEOUT_S: Final = 60.0  # a scenario that takes this long hangs
 
 Scenario: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 
