@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from chat_clients import PASSWORD, chat_app
 from databases import sqlite_url
+from ports import reserved_ports
 from server import close_store
 from threaded_server import ThreadedServer
 
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.chromium
 NARROW = {"width": 390, "height": 780}
 WIDE = {"width": 1280, "height": 800}
 
-expect.set_options(timeout=15_000)  # the machine may be busy
+expect.set_options(timeout=60_000)  # the machine may be busy
 
 CONTRASTS = (Path(__file__).parent / "browser" / "contrasts.js").read_text()
 
@@ -32,18 +34,22 @@ class Chat:
         self._browser = browser
         self._url = sqlite_url(folder)
         self.errors: list[str] = []
-        self.port = 0
+        self._kept = ExitStack()
+        (self.port,) = self._kept.enter_context(reserved_ports())  # also while it is stopped
         self.start()
 
     def start(self, **settings: Any) -> None:
         self._server = ThreadedServer(chat_app(self._url, **settings), self.port)
         self._server.start()
-        self.port = self._server.port
 
     def stop(self) -> None:
         hub = self._server.call(lambda hub: hub)
         self._server.stop()
         close_store(hub)
+
+    def end(self) -> None:
+        self.stop()
+        self._kept.close()
 
     def page(self, *, size: dict[str, int] = WIDE, **options: Any) -> Page:
         """A browser of its own."""
@@ -75,7 +81,7 @@ def chat(browser: Browser, tmp_path: Path) -> Iterator[Chat]:
     yield chat
     for context in browser.contexts:
         context.close()
-    chat.stop()
+    chat.end()
     assert chat.errors == []
 
 
@@ -274,8 +280,8 @@ def test_a_restart_of_the_server_loses_nothing(chat: Chat) -> None:
     expect(ann.locator(".message.pending .state")).to_have_text("Waiting for the connection …")
     chat.start()
     for page in (ann, bob):
-        expect(page.locator("#notice")).to_be_hidden(timeout=20_000)
-        expect(texts(page)).to_have_count(3, timeout=20_000)
+        expect(page.locator("#notice")).to_be_hidden()
+        expect(texts(page)).to_have_count(3)
     shown = texts(ann).all_text_contents()
     assert shown[0] == "before"
     assert set(shown) == {"before", "said by Ann meanwhile", "said by Bob meanwhile"}
@@ -328,7 +334,7 @@ def test_a_token_of_another_secret_asks_for_a_log_in(chat: Chat) -> None:
     expect(texts(ann)).to_have_count(1)
     chat.stop()
     chat.start(jwt_secret="another secret of more than thirty-two bytes")
-    expect(ann.locator("#entrance-text")).to_have_text("Please log in again.", timeout=20_000)
+    expect(ann.locator("#entrance-text")).to_have_text("Please log in again.")
     expect(ann.get_by_role("textbox", name="Name").first).to_have_value("Ann")
     ann.get_by_label("Password").fill(PASSWORD)
     ann.get_by_role("button", name="Log in").click()

@@ -17,7 +17,7 @@ from wireroom.transports.clients.blocking import Client, connect
 
 pytestmark = pytest.mark.chromium
 
-expect.set_options(timeout=15_000)  # the machine may be busy
+expect.set_options(timeout=60_000)  # the machine may be busy
 
 TOKEN = "a token of the tests' console"
 CONTRASTS = (Path(__file__).parent / "browser" / "contrasts.js").read_text()
@@ -92,14 +92,14 @@ def test_a_link_may_bring_the_token(page: Page, server: ThreadedServer) -> None:
     page.goto("about:blank")
     page.goto(f"http://127.0.0.1:{server.port}/console#token={TOKEN.replace(' ', '%20')}")
     expect(page.locator("#version")).not_to_be_empty()
-    assert "#" not in page.url
+    expect(page).to_have_url(f"http://127.0.0.1:{server.port}/console")
 
 
 def test_what_happens_is_drawn(page: Page, server: ThreadedServer) -> None:
     enter(page)
     with talk(server) as ann, talk(server) as bob:
         for n in range(20):
-            ann.request({"type": "say", "text": str(n)}, timeout_s=5)
+            ann.request({"type": "say", "text": str(n)}, timeout_s=60)
         tile = page.locator(".tile", has_text="Sessions")
         expect(tile.locator(".value")).to_have_text("3")
         expect(page.locator("#rooms .bar")).to_contain_text(["hall2 in /talk"])
@@ -124,7 +124,7 @@ def test_a_session_is_found_and_closed(page: Page, server: ThreadedServer) -> No
         page.get_by_label("Reason").fill("maintenance")
         page.get_by_role("button", name="Close the session").click()
         expect(page.locator("#kick")).to_be_hidden()
-        assert ann.receive(timeout_s=5) is None
+        assert ann.receive(timeout_s=60) is None
         assert (ann.close_code, ann.close_reason) == (1012, "maintenance")
     expect(page.locator("#closes")).to_contain_text("1012 service restart, by us")
 
@@ -137,7 +137,7 @@ def test_names_and_contrasts(page: Page, server: ThreadedServer, width: int, sch
     page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
     enter(page)
     with talk(server) as ann:
-        ann.request({"type": "say", "text": "x"}, timeout_s=5)
+        ann.request({"type": "say", "text": "x"}, timeout_s=60)
         expect(page.locator("#sessions tr")).to_have_count(2)
         report = page.evaluate(CONTRASTS)
     assert report["nameless"] == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from wireroom.core import App, Hub
 from wireroom.transports.asyncio import Server, serve
+
+TIMEOUT_S: Final = 60.0
 
 
 class ThreadedServer:
@@ -41,7 +43,7 @@ class ThreadedServer:
 
     def start(self) -> None:
         self._thread.start()
-        assert self._listening.wait(10)
+        assert self._listening.wait(TIMEOUT_S)
 
     def call(self, function: Callable[[Hub], Any]) -> Any:
         """What a function gives, called in the server's loop."""
@@ -51,10 +53,10 @@ class ThreadedServer:
         async def run() -> Any:
             return function(server.hub)
 
-        return asyncio.run_coroutine_threadsafe(run(), server.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(run(), server.loop).result(TIMEOUT_S)
 
     def stop(self) -> None:
         assert self._server is not None
         self._server.loop.call_soon_threadsafe(self._server.stop)
-        self._thread.join(10)
+        self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()
