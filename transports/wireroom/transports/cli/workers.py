@@ -30,7 +30,7 @@ from .worker import FDS, LINGER_S, NUMBER, READY, RESTART, UNREADY
 
 START_S: Final = 120.0  # for a worker to listen
 OVERTIME_S: Final = 2.0  # for a worker to end after its own deadlines
-STABLE_S: Final = 10.0  # a worker that has lived so long is started again at once
+STABLE_S: Final = 10.0  # a worker that was ready for so long is started again at once
 FIRST_TRIES: Final = 3  # of a worker; if it never was ready by then, all end
 PAUSE_S: Final = 0.5  # before the second start in a row
 PAUSE_MAX_S: Final = 10.0
@@ -56,13 +56,17 @@ class _Process:
             theirs.close()
         ours.setblocking(False)
         self.channel = ours
-        self.started_at = time.monotonic()
-        self.is_ready = False
+        self.ready_at: float | None = None
         self.is_ending = False
-        self.kill_at: float | None = self.started_at + START_S
+        self.kill_at: float | None = time.monotonic() + START_S
 
     def __str__(self) -> str:
         return f"worker {self.slot.number} ({self.popen.pid})"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has listened."""
+        return self.ready_at is not None
 
     def tell(self, said: bytes) -> None:
         """Tell it something, if it lives."""
@@ -160,7 +164,7 @@ class Supervisor:
 
     def _is_ready(self, process: _Process) -> None:
         slot = process.slot
-        process.is_ready = True
+        process.ready_at = time.monotonic()
         if not process.is_ending:
             process.kill_at = None
         if not self._has_begun:
@@ -216,7 +220,7 @@ class Supervisor:
         if slot.successor is not None:
             return  # which takes its place
         now = time.monotonic()
-        if now - process.started_at >= STABLE_S:
+        if process.ready_at is not None and now - process.ready_at >= STABLE_S:
             slot.failures = 0
         pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** (slot.failures - 1)) if slot.failures else 0.0
         slot.failures += 1
