@@ -18,10 +18,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from installs import Environment
+from ports import reserved_ports
 from programs import TIMEOUT_S, Program
 from wireroom.transports.conformance.client import Client
 
 TRANSPORTS = ["asyncio", "uvloop", "anyio-asyncio", "trio", "blocking"]
+LONG = "3600"  # seconds that no test waits for
 
 APP = """
 from wireroom.core import App, Session, WebSocket
@@ -88,6 +90,13 @@ def serve(run: Run) -> Run:
         return run("serve", "server:app", *port, *arguments, fd=fd)
 
     return start
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file at once: who looks meanwhile sees the one before."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def echo(client: ClientConnection, message: str = "hello") -> None:
@@ -278,19 +287,21 @@ def test_a_change_starts_it_again_on_the_same_port(serve: Run, tmp_path: Path) -
     url = f"ws://127.0.0.1:{port}/echo"
     with connect(url) as client:
         echo(client)
-        (tmp_path / "server.py").write_text(APP.replace("send(message)", "send('new')"))
+        put(tmp_path / "server.py", APP.replace("send(message)", "send('new')"))
         assert close_code(client) == 1012
     server.wait_for("server.py changed: starting again")
-    with connect(url) as client:  # it waits, if it must
+    with connect(url, open_timeout=TIMEOUT_S) as client:  # it waits, if it must
         client.send("hello")
         assert client.recv(TIMEOUT_S) == "new"
     assert server.port() == port
 
-    (tmp_path / "server.py").write_text("this is no Python")
+    put(tmp_path / "server.py", "this is no Python")
     server.wait_for("SyntaxError")
     server.wait_for("ended with status 2: waiting for a change")
-    (tmp_path / "other.py").write_text("")
-    (tmp_path / "server.py").write_text(APP)
+    put(tmp_path / "other.py", "")
+    server.wait_for("other.py changed: starting again")
+    server.wait_for("ended with status 2: waiting for a change")
+    put(tmp_path / "server.py", APP)
     assert server.port() == port
     with connect(url) as client:
         echo(client)
@@ -326,11 +337,12 @@ def url(serve: Run) -> str:
 
 
 def test_lines_are_sent_and_replies_shown(run: Run, url: str) -> None:
-    client = run("connect", f"{url}/echo", "--linger-s", "0.5")
+    client = run("connect", f"{url}/echo", "--linger-s", LONG)
     client.stdin.write("grün\r\n\x1b[31m\nno end".encode())
     client.stdin.close()
-    shown = client.stdout.read().decode().splitlines()
-    assert client.end(None) == 0
+    shown = [client.stdout.readline().decode().rstrip("\n") for _ in range(6)]
+    assert client.end(signal.SIGINT) == 0
+    assert client.stdout.read() == b""
     form = r"([<>]) +\d+\.\d{3} s  text +(\d+) B  (.*)"
     rows = [match.groups() for line in shown if (match := re.fullmatch(form, line))]
     assert len(rows) == len(shown)
@@ -341,13 +353,23 @@ def test_lines_are_sent_and_replies_shown(run: Run, url: str) -> None:
     assert client.lines[-1] == "closed by us: 1000"
 
 
+def test_silence_after_the_end_of_the_lines_closes_it(run: Run, url: str) -> None:
+    client = run("connect", f"{url}/silent", "--linger-s", "0.2")
+    client.stdin.write(b"hello\n")
+    client.stdin.close()
+    assert client.stdout.readline().startswith(b"> ")
+    assert client.end(None) == 0
+    assert client.lines[-1] == "closed by us: 1000"
+
+
 def test_binary_lines_are_hexadecimal(run: Run, url: str) -> None:
-    client = run("connect", f"{url}/echo", "--binary", "--linger-s", "0.5")
+    client = run("connect", f"{url}/echo", "--binary", "--linger-s", LONG)
     client.stdin.write(b"00 ff\nzz\n")
     client.stdin.close()
-    shown = client.stdout.read().decode()
-    assert client.end(None) == 2  # a line was not sent
-    assert re.search(r"< .* binary +2 B  00 ff\n", shown)
+    assert client.stdout.readline().startswith(b"> ")
+    assert re.fullmatch(rb"< .* binary +2 B  00 ff\n", client.stdout.readline())
+    client.wait_for("not sent")
+    assert client.end(signal.SIGINT) == 2  # a line was not sent
     assert "not sent, for it is not hexadecimal: zz" in client.lines
 
 
@@ -392,7 +414,7 @@ def test_ctrl_c_closes_it(run: Run, url: str) -> None:
         ("/violate", [], "closed by the server: 1008 go away"),
         ("/refuse", [], "refused: 401 no token"),
         ("/nowhere", [], "refused: 404 there is nothing at this path"),
-        ("/silent", ["-m", "x", "--timeout-s", "0.2"], "no answer in 0.2 s"),
+        ("/silent", ["-m", "x", "--timeout-s", "3"], "no answer in 3 s"),
         ("/violate", ["-m", "x"], "closed by the server: 1008 go away"),
     ],
 )
@@ -405,10 +427,9 @@ def test_what_does_not_go_well_is_status_1(
 
 
 def test_nobody_to_connect_to_is_status_1(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    client = run("connect", f"ws://127.0.0.1:{port}/")
-    assert client.end(None) == 1
+    with reserved_ports() as (port,):
+        client = run("connect", f"ws://127.0.0.1:{port}/")
+        assert client.end(None) == 1
     assert client.lines[-1].startswith("cannot connect: ")
 
 

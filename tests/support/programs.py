@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, final
 
-TIMEOUT_S: Final = 60.0  # a program that takes this long hangs
+TIMEOUT_S: Final = 120.0  # a program that takes this long hangs
 
 _INHERIT: Final = """
 import os, sys
