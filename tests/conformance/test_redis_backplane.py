@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from programs import Program
 from redis_app import Said, make_app
 from redis_nodes import HOSTS, TRANSPORTS, Client, Node
 from redis_server import PrivateCluster, PrivateRedis, redis_cluster, redis_server
@@ -208,9 +207,10 @@ def test_a_node_that_stops_has_said_everything(
     bob.close()
 
 
-def test_bounds_of_history(redis: PrivateRedis, nodes: list[Node]) -> None:
-    app = make_app(History(messages_max=3, age_s=0.3))
-    nodes.append(Node(redis, app=app))
+def test_the_number_of_messages_that_are_kept_is_bounded(
+    redis: PrivateRedis, nodes: list[Node]
+) -> None:
+    nodes.append(Node(redis, app=make_app(History(messages_max=3, age_s=3600.0))))
     node = nodes[0]
     node.wait_connected()
     ann = Client(node, "ann")
@@ -221,6 +221,20 @@ def test_bounds_of_history(redis: PrivateRedis, nodes: list[Node]) -> None:
     assert Client(node, "bob", start | {"offset": 2}).hear(3) == ["3", "4", "5"]
     assert Client(node, "bob", start | {"offset": 1}).recovered == [False]
     assert redis.command("XLEN", STREAM) == b":3\r\n"
+
+
+def test_the_age_of_messages_that_are_kept_is_bounded(
+    redis: PrivateRedis, nodes: list[Node]
+) -> None:
+    app = make_app(History(messages_max=3, age_s=0.3))
+    nodes.append(Node(redis, app=app))
+    node = nodes[0]
+    node.wait_connected()
+    ann = Client(node, "ann")
+    start = ann.position
+    for text in "12345":
+        ann.say(text)
+    ann.hear(5)
     node.wait(lambda hub: redis.command("XLEN", STREAM) == b":0\r\n")
     assert Client(node, "bob", ann.position).recovered == [True]
     ann.lose()
@@ -282,26 +296,20 @@ def test_without_redis_a_server_starts_and_says_so(nodes: list[Node]) -> None:
 
 
 def test_workers_of_the_command_line(redis: PrivateRedis) -> None:
-    command = [sys.executable, "-m", "wireroom.transports.cli", "serve", "redis_app:make_app"]
-    command += ["--port", "0", "--workers", "2", "--grace-s", "1"]
-    variables = {"WIREROOM_SERVE_REDIS_URL": redis.url, "PYTHONPATH": str(SUPPORT)}
-    with subprocess.Popen(
-        command, env=os.environ | variables, stderr=subprocess.PIPE, text=True
-    ) as supervisor:
-        try:
-            assert supervisor.stderr is not None
-            lines = iter(supervisor.stderr)
-            port = int(next(line for line in lines if "listening on" in line).rsplit(":", 1)[1])
-            clients = [Client(port, f"user-{number}") for number in range(8)]  # of both, surely
-            for client in clients:
-                client.say(client.user)
-            heard = [client.hear(len(clients)) for client in clients]
-            assert all(each == heard[0] for each in heard)
-            for client in clients:
-                client.close()
-        finally:
-            supervisor.terminate()
-            supervisor.communicate(timeout=20.0)
+    arguments = ("--port", "0", "--workers", "2", "--grace-s", "1")
+    variables = {"WIREROOM_SERVE_REDIS_URL": redis.url}
+    with closing(
+        Program(SUPPORT, "serve", "redis_app:make_app", *arguments, env=variables)
+    ) as served:
+        port = served.port()
+        clients = [Client(port, f"user-{number}") for number in range(8)]  # of both, surely
+        for client in clients:
+            client.say(client.user)
+        heard = [client.hear(len(clients)) for client in clients]
+        assert all(each == heard[0] for each in heard)
+        for client in clients:
+            client.close()
+        assert served.end() == 0
 
 
 @pytest.mark.parametrize(

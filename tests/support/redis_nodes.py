@@ -28,7 +28,7 @@ from wireroom.transports.blocking import Server as BlockingServer
 
 T = TypeVar("T")
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
 TRANSPORTS: Final = ("asyncio", "trio", "blocking")
 HOSTS: Final[Mapping[str, Callable[[], Host]]] = {
     "uvicorn": lambda: Uvicorn("websockets-sansio"),

@@ -17,11 +17,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-START_TIMEOUT_S = 20.0
+from ports import reserved_ports
+
+START_TIMEOUT_S = 60.0
 MISSING = "Redis is not installed: apt-get install redis-server"
 
 
@@ -111,10 +114,11 @@ def redis_server(*, durable: bool = False) -> Iterator[PrivateRedis]:
 
 
 class PrivateCluster:
-    """Three shards of a Redis Cluster, durable and without replicas, on free ports."""
+    """Three shards of a Redis Cluster, durable and without replicas."""
 
     def __init__(self) -> None:
         self.shards: list[PrivateRedis] = []
+        self._ports = ExitStack()
 
     @property
     def url(self) -> str:
@@ -123,7 +127,8 @@ class PrivateCluster:
 
     def start(self) -> None:
         """Run, and wait until all slots are served."""
-        for port in _free_ports(3):
+        # The clusters' own connections have ports that are so much higher.
+        for port in self._ports.enter_context(reserved_ports(3, also=(10_000,))):
             shard = PrivateRedis(durable=True, cluster_port=port)
             self.shards.append(shard)
             shard.start()
@@ -141,22 +146,7 @@ class PrivateCluster:
         """End it, and delete all it had."""
         for shard in self.shards:
             shard.remove()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free, and whose cluster buses' (10,000 more) are."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            try:
-                other.bind(("127.0.0.1", port + 10_000))
-            except (OSError, OverflowError):
-                continue
-            if port not in found:
-                found.append(port)
-    return found
+        self._ports.close()
 
 
 def redis_cluster() -> Iterator[PrivateCluster]:
