@@ -23,7 +23,7 @@ MakeServer: TypeAlias = Callable[..., Any]
 Main: TypeAlias = Callable[[MakeServer], Coroutine[Any, Any, None]]
 Run: TypeAlias = Callable[[Main], None]
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 RUNNERS: dict[str, tuple[MakeServer, str, dict[str, Any]]] = {
     "asyncio": (AsyncioServer, "asyncio", {}),
     "uvloop": (AsyncioServer, "asyncio", {"use_uvloop": True}),

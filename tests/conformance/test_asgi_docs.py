@@ -17,7 +17,7 @@ from wireroom.transports.conformance.client import Client
 PROGRAMS = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "asgi.md").read_text("utf-8"), re.DOTALL
 )
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 Serve = Callable[[int, str], HostThread]
 

@@ -49,7 +49,7 @@ from wireroom.transports.conformance.client import Client
 T = TypeVar("T")
 Event: TypeAlias = MutableMapping[str, Any]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class TestHosts(Suite):

@@ -93,7 +93,7 @@ def test_handlers_may_use_tasks_of_the_loop(run: RunLoop) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(read())
             while True:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     message = await received.get()
                 if message is None:
                     break
@@ -308,16 +308,32 @@ def test_a_signal_ends_the_server_in_order(number: signal.Signals, tmp_path: Pat
             assert await ws.recv() == "up"
             process.send_signal(number)
             assert (await end_of(ws))[0] == 1012
-        _, errors = await asyncio.to_thread(process.communicate, timeout=10)
+        _, errors = await asyncio.to_thread(process.communicate, timeout=60)
         assert process.returncode == 0
         assert "Traceback" not in errors
 
     asyncio.run(main())
 
 
-def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
-    process, port = start_chat(tmp_path)
-    with socket.create_connection(("127.0.0.1", port)) as silent:
+PATIENT = """
+from wireroom.core import App, Limits
+from wireroom.transports.asyncio import run
+
+app = App(limits=Limits(close_timeout_s=1e6))
+app.module("/echo").on_message(lambda session, message: message)
+report = run(app, port=0, grace_s=1e6, on_ready=lambda server: print(
+    server.addresses[0][1], flush=True))
+print(report.closed, report.aborted)
+"""
+
+
+def test_a_second_signal_ends_it_now() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PATIENT], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as silent:
         silent.sendall(UPGRADE % b"/echo")
         received = b""
         while b"\r\n\r\n" not in received:
@@ -325,5 +341,5 @@ def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert silent.recv(4096).startswith(b"\x88")  # our Close, which stays without an answer
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=3)  # less than the grace time
-    assert process.returncode == 0
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "0 1\n")

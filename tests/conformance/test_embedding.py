@@ -24,7 +24,7 @@ from sources import ROOT
 
 PROGRAMS = ROOT / "docs" / "examples" / "embedding"
 PAGE = (ROOT / "docs" / "embedding.md").read_text("utf-8")
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class Host:

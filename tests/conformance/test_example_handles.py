@@ -157,4 +157,4 @@ def test_started_by_its_command(tmp_path: Path) -> None:
             process.terminate()
             assert await process.wait() == 0
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))

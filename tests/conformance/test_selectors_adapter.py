@@ -28,7 +28,7 @@ from wireroom.transports.listening import close_listeners, open_listeners
 
 T = TypeVar("T")
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 adapter = load_example("adapter", "selectors_adapter")
 page = (ROOT / "docs" / "writing-an-adapter.md").read_text("utf-8")

@@ -32,7 +32,7 @@ T = TypeVar("T")
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 Ready = Callable[[Address], None]
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 60.0
 
 _LEFT_TO_HOSTS: Final[Mapping[Feature, str]] = {
     Feature.HEADS: "the host reads the heads",

@@ -147,7 +147,7 @@ class Simulation:
         """What handlers await has failed with `error`."""
         self._complete(foreign, error, None)
 
-    def take_posted(self, until: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+    def take_posted(self, until: Callable[[], object], *, timeout_s: float = 60.0) -> None:
         """Take other threads' inputs until something is so; raises `queue.Empty` if none comes."""
         while not until():
             self.posted.get(timeout=timeout_s)()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ports import reserved_ports
 from privileges import unprivileged
 from wireroom.core import ConfigurationError
 from wireroom.transports import listening
@@ -60,7 +61,7 @@ def listeners(**options: Any) -> Generator[list[socket.socket], None, None]:
 
 def connect(name: Any, family: int = socket.AF_INET) -> socket.socket:
     client = socket.socket(family, socket.SOCK_STREAM)
-    client.settimeout(10)
+    client.settimeout(60)
     try:
         client.connect(name)
     except OSError:
@@ -113,7 +114,7 @@ def two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         assert host == "both"
         return [
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("127.0.0.1", "127.0.0.2", "127.0.0.2")
+            for address in ("127.0.0.1", "127.0.0.3", "127.0.0.3")
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -172,7 +173,7 @@ def test_an_ipv6_socket_takes_ipv6_only() -> None:
 def test_a_name_is_all_its_addresses_on_one_port() -> None:
     with listeners(host="both", port=0) as opened:
         first, second = (each.getsockname() for each in opened)
-        assert (first[0], second[0]) == ("127.0.0.1", "127.0.0.2")
+        assert (first[0], second[0]) == ("127.0.0.1", "127.0.0.3")
         assert first[1] == second[1] != 0
         for each in opened:
             assert_accepts(each)
@@ -190,7 +191,7 @@ def test_a_port_that_one_address_lacks_is_given_up_for_another(
         if len(taken) < 3 and address == ("127.0.0.1", 0):
             port = sock.getsockname()[1]
             rival = stack.enter_context(socket.socket())
-            rival.bind(("127.0.0.2", port))
+            rival.bind(("127.0.0.3", port))
             rival.listen()
             taken.append(port)
         return sock
@@ -211,13 +212,13 @@ def test_a_port_that_one_address_lacks_is_given_up_for_another(
 def test_what_was_opened_is_closed_when_the_next_fails(
     opened_sockets: list[socket.socket], stack: ExitStack
 ) -> None:
+    (port,) = stack.enter_context(reserved_ports())  # free on the first
     rival = stack.enter_context(socket.socket())
-    rival.bind(("127.0.0.2", 0))
+    rival.bind(("127.0.0.3", port))
     rival.listen()
-    port = rival.getsockname()[1]
     error = fails(host="both", port=port)
     assert error.setting == "port"
-    assert f"{port} is in use on 127.0.0.2" in str(error)
+    assert f"{port} is in use on 127.0.0.3" in str(error)
     assert [each.fileno() for each in opened_sockets] == [-1]
 
 

@@ -156,7 +156,7 @@ def test_many_small_deflate_streams_in_a_message_are_not_copied_each_time() -> N
         return time.process_time() - start
 
     small = min(spent(2**15) for _ in range(3))
-    assert spent(2**18) < 20 * small
+    assert min(spent(2**18) for _ in range(3)) < 20 * small
 
 
 def test_a_frame_received_byte_by_byte_is_unmasked_with_the_right_key_byte() -> None:
