@@ -664,7 +664,7 @@ def test_a_client_takes_a_new_masking_key_for_each_frame(engine: str) -> None:
     codec = new_framing(
         engine,
         client=True,
-        limits=Limits(),
+        limits=FramingLimits.of(Limits()),
         deflate=None,
         settings=None,
         random_bytes=random_bytes,
@@ -676,7 +676,8 @@ def test_a_client_takes_a_new_masking_key_for_each_frame(engine: str) -> None:
 
 
 def test_a_client_without_randomness_says_what_it_needs(engine: str) -> None:
-    codec = new_framing(engine, client=True, limits=Limits(), deflate=None, settings=None)
+    limits = FramingLimits.of(Limits())
+    codec = new_framing(engine, client=True, limits=limits, deflate=None, settings=None)
     with pytest.raises(ConfigurationError, match="random_bytes"):
         codec.encode_message("a")
 
@@ -722,7 +723,9 @@ def test_frames_are_shared_exactly_where_they_are_equal(engine: str) -> None:
 
 def test_an_engine_keeps_the_limits_of_the_hub(engine: str) -> None:
     limits = Limits(message_bytes_max=100, message_fragments_max=2, inbox_messages_max=3)
-    codec = new_framing(engine, client=False, limits=limits, deflate=None, settings=None)
+    codec = new_framing(
+        engine, client=False, limits=FramingLimits.of(limits), deflate=None, settings=None
+    )
     assert len(codec.receive(frame(PING) * 5)) == 3
     assert verdict(receive(codec, [frame(BINARY, length=101)])) == 1009
     assert FramingLimits.of(limits) == FramingLimits(100, 100, 2, 3, limits.inbox_bytes_max)

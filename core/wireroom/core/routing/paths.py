@@ -102,6 +102,7 @@ class Router(Generic[T]):
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
+        self._fixed: dict[str, T] = {}  # paths without parameters, which are preferred anyway
         self._patterns: dict[str, T] = {}
 
     def __iter__(self) -> Iterator[tuple[str, T]]:
@@ -134,6 +135,8 @@ class Router(Generic[T]):
                 f"path {pattern!r}", f"matches the same paths as {node.target.pattern!r}"
             )
         node.target = _Target(pattern, names, value)
+        if not names and "%" not in pattern:
+            self._fixed[pattern] = value
         self._patterns[pattern] = value
 
     def match(self, raw_path: str) -> tuple[T, dict[str, PathValue]] | None:
@@ -141,6 +144,9 @@ class Router(Generic[T]):
 
         Raises `RemoteProtocolError` (400) for a parameter that is not UTF-8.
         """
+        fixed = self._fixed.get(raw_path)
+        if fixed is not None:
+            return fixed, {}
         segments = raw_path.removeprefix("/").split("/")
         values: list[PathValue] = []
         target = _find(self._root, segments, 0, values)

@@ -39,6 +39,7 @@ from .closing import ABNORMAL, Closing
 from .messages import Messages
 from .proxies import Proxies
 
+_ACCEPT: Final = Accept()
 _REFUSED_FROM: Final = 400  # the lowest status of a refusal
 
 
@@ -51,6 +52,7 @@ class Opening:
         "_calls",
         "_closing",
         "_deliverers",
+        "_framing_limits",
         "_limits",
         "_messages",
         "_namespaces",
@@ -75,6 +77,7 @@ class Opening:
     ) -> None:
         self._app = app
         self._limits = app.limits
+        self._framing_limits = FramingLimits.of(app.limits)
         self._turn = turn
         self._stats = stats
         self._calls = calls
@@ -193,15 +196,18 @@ class Opening:
         self._stats.requests += 1
         session.handshake = request
         session.happened(Input.REQUEST_RECEIVED)
-        session.set_phase_deadline(self._limits.handshake_timeout_s)
+        session.phase_at = self._turn.now + self._limits.handshake_timeout_s
         try:
             self._route(session, request)
         except RemoteProtocolError as error:
             self.refuse(session, request, error)
+        if session.phase is State.REQUEST:
+            session.arm()
 
     def _route(self, session: Session, request: Request) -> None:
         """To a WebSocket module or an HTTP route. Raises `RemoteProtocolError`."""
-        module_match = self._app.modules.match(request.raw_path)
+        raw_path = request.raw_path
+        module_match = self._app.modules.match(raw_path)
         in_host = isinstance(session.reader, HostReader)  # which has done its checks
         if in_host:
             check_host(request)
@@ -217,7 +223,7 @@ class Opening:
                 session.upgrade = handshake.check_upgrade(request, origins)
             self._ask(session, module)
             return
-        route_match = self._app.routes.match(request.raw_path)
+        route_match = self._app.routes.match(raw_path)
         if route_match is not None:
             if request.method not in ("GET", "HEAD"):
                 raise _not_allowed("GET, HEAD")
@@ -275,7 +281,7 @@ class Opening:
 
             self._calls.call(session, module.handler, (websocket,), module.name, ended)
         elif (handler := module.handshake_handler()) is None:
-            self.decide(session, Accept())
+            self.decide(session, _ACCEPT)
         else:
 
             def decided(result: object, error: BaseException | None) -> None:
@@ -320,7 +326,7 @@ class Opening:
             settings=self._app.deflate,
         )
         state = dict(decision.state)
-        if not all(isinstance(name, str) for name in state):
+        if state and not all(isinstance(name, str) for name in state):
             raise LocalProtocolError(f"state has names that are no str: {list(state)!r}")
         user = session.handshake.user if decision.user is None else decision.user
         user_id = user_id_of(user)
@@ -331,12 +337,12 @@ class Opening:
             return
         session.put_response(reader.switch_protocols(headers))
         session.framing = (
-            HostFraming(FramingLimits.of(self._limits))
+            HostFraming(self._framing_limits)
             if isinstance(reader, HostReader)
             else new_framing(
                 self._app.framing,
                 client=False,
-                limits=self._limits,
+                limits=self._framing_limits,
                 deflate=agreed,
                 settings=self._app.deflate,
             )

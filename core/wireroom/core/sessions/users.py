@@ -33,6 +33,8 @@ REPLACED_REASON: Final = "replaced by a newer session of the same user"
 
 def user_id_of(user: object) -> UserId | None:
     """The id under which a user's sessions are found, or None."""
+    if user is None:
+        return None
     own = user if isinstance(user, str | int) else getattr(user, "id", None)
     return own if isinstance(own, str | int) else None
 

@@ -26,6 +26,7 @@ from .engines import new_framing
 from .framing import (
     CloseReceived,
     FrameEvent,
+    FramingLimits,
     Message,
     PingReceived,
     RandomBytes,
@@ -229,7 +230,7 @@ class ClientConnection:
         self._framing = new_framing(
             self._engine,
             client=True,
-            limits=self._limits,
+            limits=FramingLimits.of(self._limits),
             deflate=agreed,
             settings=self._deflate,
             random_bytes=self._random_bytes,

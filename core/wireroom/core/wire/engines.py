@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from ..limits import Limits
 from .deflate import Deflate, DeflateParameters
 from .frames import FrameCodec
 from .framing import FramingLimits, RandomBytes, no_randomness
@@ -23,7 +22,7 @@ def new_framing(
     engine: str,
     *,
     client: bool,
-    limits: Limits,
+    limits: FramingLimits,
     deflate: DeflateParameters | None,
     settings: Deflate | None,
     random_bytes: RandomBytes = no_randomness,
@@ -31,7 +30,7 @@ def new_framing(
     """The framing of a connection that has just been upgraded."""
     return ENGINES[engine](
         client=client,
-        limits=FramingLimits.of(limits),
+        limits=limits,
         deflate=deflate,
         settings=settings,
         random_bytes=random_bytes,

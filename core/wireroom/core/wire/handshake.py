@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
-import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
@@ -24,6 +23,7 @@ from .request import HeaderItems, MultiDict, Request, check_headers, header_list
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 VERSION: Final = "13"
+_KEY_RE: Final = re.compile("[A-Za-z0-9+/]{22}==")  # section 4.1: 16 bytes of base64
 
 Origins: TypeAlias = Sequence[str] | Literal["*"] | None
 """Which Origins may connect: None for the same host (or no Origin at all), a list, or any."""
@@ -45,8 +45,7 @@ _OWN_HEADERS: Final = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(NamedTuple):
     """What a valid opening handshake asked for."""
 
     key: str
@@ -56,12 +55,14 @@ class Upgrade:
 
 def accept_value(key: str) -> str:
     """Sec-WebSocket-Accept for a Sec-WebSocket-Key (section 4.2.2, step 5.4)."""
-    return base64.b64encode(hashlib.sha1(key.encode("ascii") + GUID).digest()).decode("ascii")
+    digest = hashlib.sha1(key.encode("ascii") + GUID).digest()
+    return binascii.b2a_base64(digest, newline=False).decode("ascii")
 
 
 def asks_for_websocket(request: Request) -> bool:
     """Whether the request wants to become a WebSocket, well-formed or not."""
-    return "websocket" in parse_upgrade(request.headers.get_all("upgrade"))
+    values = request.headers.get_all("upgrade")
+    return values == ["websocket"] or "websocket" in parse_upgrade(values)
 
 
 def upgrade_required() -> RemoteProtocolError:
@@ -89,7 +90,8 @@ def check_upgrade(request: Request, origins: Origins) -> Upgrade:
         )
     if request.http_version != "1.1":
         raise _bad("a WebSocket handshake needs HTTP/1.1")
-    if len(headers.get_all("host")) != 1 or not headers["host"]:
+    hosts = headers.get_all("host")
+    if len(hosts) != 1 or not hosts[0]:
         raise _bad("the Host header is missing")
     if not asks_for_websocket(request):
         raise upgrade_required()
@@ -110,8 +112,10 @@ def check_upgrade(request: Request, origins: Origins) -> Upgrade:
 
 
 def _has_upgrade_token(headers: MultiDict) -> bool:
-    tokens = parse_tokens(headers.get_all("connection"), "Connection")
-    return any(token.lower() == "upgrade" for token in tokens)
+    values = headers.get_all("connection")
+    if values == ["Upgrade"]:
+        return True  # as nearly always
+    return any(token.lower() == "upgrade" for token in parse_tokens(values, "Connection"))
 
 
 def _check_version(headers: MultiDict) -> None:
@@ -134,11 +138,7 @@ def _check_key(headers: MultiDict) -> str:
     keys = headers.get_all("sec-websocket-key")
     if len(keys) != 1:
         raise _bad("exactly one Sec-WebSocket-Key header is needed")
-    try:
-        nonce = base64.b64decode(keys[0].encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise _bad("the Sec-WebSocket-Key is not base64") from error
-    if len(nonce) != 16:
+    if _KEY_RE.fullmatch(keys[0]) is None:
         raise _bad("the Sec-WebSocket-Key is not 16 bytes of base64")
     return keys[0]
 
@@ -169,6 +169,8 @@ def check_origins(setting: str, origins: Origins) -> None:
 
 def _same_host(origin: str, host: str) -> bool:
     """Whether an Origin names the host and port that the request was sent to."""
+    if ":" not in host and origin in (f"https://{host}", f"http://{host}"):
+        return True  # as nearly always
     try:
         theirs = urlsplit(origin)
         ours = urlsplit("//" + host)

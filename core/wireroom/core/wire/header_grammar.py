@@ -5,6 +5,7 @@ Everything raises `RemoteProtocolError` (status 400) for what does not match.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, NamedTuple, TypeAlias
 
@@ -78,20 +79,23 @@ def parse_upgrade(values: list[str]) -> list[str]:
 
 def parse_extensions(values: list[str], header: str) -> list[ExtensionOffer]:
     """The elements of Sec-WebSocket-Extensions, over all its header lines, in order."""
+    return [offer for value in values for offer in _parse_extensions(value, header)]
+
+
+@functools.lru_cache(maxsize=64)  # there are about as many of them as there are browsers
+def _parse_extensions(value: str, header: str) -> tuple[ExtensionOffer, ...]:
     offers: list[ExtensionOffer] = []
-    for value in values:
-        position = 0
-        end = len(value)
-        while True:
-            position = _skip(value, position, " \t,")
-            if position == end:
-                break
-            offer, position = _parse_extension(value, position, header)
-            offers.append(offer)
-            position = _skip(value, position, " \t")
-            if position < end and value[position] != ",":
-                raise _malformed(header)
-    return offers
+    position = 0
+    end = len(value)
+    while True:
+        position = _skip(value, position, " \t,")
+        if position == end:
+            return tuple(offers)
+        offer, position = _parse_extension(value, position, header)
+        offers.append(offer)
+        position = _skip(value, position, " \t")
+        if position < end and value[position] != ",":
+            raise _malformed(header)
 
 
 def _parse_extension(value: str, position: int, header: str) -> tuple[ExtensionOffer, int]:

@@ -14,12 +14,15 @@ import h11
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..limits import Limits
 from .header_grammar import is_host
-from .request import Address, Request, Response, header_list, phrase
+from .request import Address, MultiDict, Request, Response, header_list, phrase
+from .shared_text import shared_text
 
 
 def _decode(pairs: h11._headers.Headers) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
 
+
+_HEADS: Final = (h11.Request, h11.Response, h11.InformationalResponse)
 
 Answer: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
 """A server's response: status, headers, body."""
@@ -58,7 +61,7 @@ class _HeadReader:
             raise RemoteProtocolError(f"malformed head: {error}", status=400) from error
         except (UnicodeError, ValueError) as error:
             raise RemoteProtocolError("malformed head", status=400) from error
-        if isinstance(event, h11.Request | h11.Response | h11.InformationalResponse):
+        if isinstance(event, _HEADS):
             self._check_bounds(len(event.headers))
         return event
 
@@ -85,6 +88,7 @@ class RequestReader(_HeadReader):
     def __init__(self, limits: Limits) -> None:
         super().__init__(h11.SERVER, limits)
         self._has_body = False
+        self._is_complete = True  # whether h11 has seen the end of the latest request
         self.answered = False  # whether a request was answered, and this is the next
 
     def receive_data(self, data: bytes, *, client: Address, secure: bool) -> Request | None:
@@ -97,10 +101,10 @@ class RequestReader(_HeadReader):
             return None
         try:
             request = Request(
-                method=event.method.decode("ascii"),
+                method=shared_text(event.method),
                 target=event.target.decode("ascii"),
-                http_version=event.http_version.decode("ascii"),
-                headers=_decode(event.headers),
+                http_version=shared_text(event.http_version),
+                headers=MultiDict.of_head(event.headers.raw_items()),
                 client=client,
                 secure=secure,
             )
@@ -108,19 +112,26 @@ class RequestReader(_HeadReader):
             raise RemoteProtocolError("the request target is not ASCII", status=400) from error
         check_host(request)
         self._has_body = request.has_body
-        if not self._has_body:
-            self._connection.next_event()  # EndOfMessage, so that h11 can start the next cycle
+        self._is_complete = False
         return request
+
+    def _complete(self) -> None:
+        """Have h11 see the end of a request without a body, which a response needs."""
+        if not self._is_complete and not self._has_body:
+            self._connection.next_event()  # EndOfMessage
+        self._is_complete = True
 
     @property
     def keeps_alive(self) -> bool:
         """Whether another request may follow the response to this one (RFC 9112 section 9.3)."""
         if self._has_body:
             return False  # nobody reads it, and it is not worth reading to its end
+        self._complete()
         return self._connection.their_state not in (h11.MUST_CLOSE, h11.ERROR)
 
     def respond(self, request: Request | None, response: Response, *, close: bool) -> bytes:
         """The bytes of a response; `request` is None if there was no readable request."""
+        self._complete()
         headers, body = response_parts(response)
         if close:
             headers.append(("Connection", "close"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, final
@@ -12,30 +11,13 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .header_grammar import is_field_value, is_token
+from .shared_text import header_names, header_value
 
 Address: TypeAlias = tuple[str, int] | str | None
 Certificate: TypeAlias = Mapping[str, Any]
 """A peer's address: host and port, the path of a Unix socket, or None where there is none."""
 
 HeaderItems: TypeAlias = Mapping[str, str] | list[tuple[str, str]] | tuple[tuple[str, str], ...]
-
-
-# What nearly every handshake says. Sessions keep their headers, and share these strings.
-_COMMON: Final = {
-    each: each
-    for each in (
-        *("accept-encoding", "accept-language", "cache-control", "connection", "cookie", "host"),
-        *("origin", "pragma", "sec-websocket-extensions", "sec-websocket-key", "upgrade"),
-        *("sec-websocket-protocol", "sec-websocket-version", "user-agent", "x-forwarded-for"),
-        *("13", "Upgrade", "gzip, deflate, br", "keep-alive, Upgrade", "no-cache", "websocket"),
-        "permessage-deflate; client_max_window_bits",
-    )
-}
-
-
-def _shared(name: str, value: str) -> tuple[str, str]:
-    name = name.lower()
-    return _COMMON.get(name, name), _COMMON.get(value, value)
 
 
 @final
@@ -46,45 +28,62 @@ class MultiDict(Mapping[str, str]):
     names are compared and kept in lower case.
     """
 
-    __slots__ = ("_fold_case", "_items")
+    __slots__ = ("_fold_case", "_names", "_values")
 
     def __init__(self, items: list[tuple[str, str]], *, fold_case: bool = False) -> None:
-        self._items = [_shared(name, value) for name, value in items] if fold_case else items
+        self._names = tuple([name.lower() if fold_case else name for name, _ in items])
+        self._values = tuple([value for _, value in items])
         self._fold_case = fold_case
+
+    @classmethod
+    def of_head(cls, items: list[tuple[bytes, bytes]]) -> MultiDict:
+        """The headers of a head as it was received; names and text that others have are shared."""
+        headers = cls([], fold_case=True)
+        names = headers._names = header_names(tuple([name for name, _ in items]))
+        headers._values = tuple(
+            [header_value(name, raw) for name, (_, raw) in zip(names, items, strict=True)]
+        )
+        return headers
 
     def __getitem__(self, name: str) -> str:
         wanted = name.lower() if self._fold_case else name
-        for each, value in self._items:
-            if each == wanted:
-                return value
-        raise KeyError(name)
+        if wanted not in self._names:
+            raise KeyError(name)
+        return self._values[self._names.index(wanted)]
+
+    def __contains__(self, name: object) -> bool:
+        wanted = name.lower() if self._fold_case and isinstance(name, str) else name
+        return wanted in self._names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._items))
+        return iter(dict.fromkeys(self._names))
 
     def __len__(self) -> int:
-        return len(dict(self._items))
+        return len(set(self._names))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._items!r})"
+        return f"{type(self).__name__}({self.multi_items()!r})"
 
     def get_all(self, name: str) -> list[str]:
         """Every value of `name`, in order; empty if there is none."""
         wanted = name.lower() if self._fold_case else name
-        return [value for each, value in self._items if each == wanted]
+        names = self._names
+        if wanted not in names:
+            return []
+        return [value for each, value in zip(names, self._values, strict=True) if each == wanted]
 
     def multi_items(self) -> list[tuple[str, str]]:
         """Every name and value, in order."""
-        return list(self._items)
+        return list(zip(self._names, self._values, strict=True))
 
 
 _NO_SCOPE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Request:
-    """One request head. `path` is percent-decoded, `raw_path` is as it was sent.
+    """One request head.
 
-    `path_params` is filled in by routing. `client` is the peer's address as the transport gave
+    `client` is the peer's address as the transport gave
     it, `secure` says whether the transport used TLS; or both as a trusted proxy has passed them
     on. `client_certificate` is what the transport's peer has shown there (a proxy's own, behind
     one), as `ssl.SSLSocket.getpeercert` gives it, or None. Inside another server, `scope` is what
@@ -92,28 +91,46 @@ class Request:
     session's user if the application names no other.
     """
 
+    __slots__ = (
+        "_cookies",
+        "_path_params",
+        "_query_params",
+        "client",
+        "client_certificate",
+        "headers",
+        "http_version",
+        "method",
+        "scope",
+        "secure",
+        "target",
+        "user",
+    )
+
     def __init__(
         self,
         *,
         method: str,
         target: str,
         http_version: str,
-        headers: list[tuple[str, str]],
+        headers: list[tuple[str, str]] | MultiDict,
         client: Address = None,
         secure: bool = False,
     ) -> None:
         self.method = method
         self.target = target
         self.http_version = http_version
-        self.headers = MultiDict(headers, fold_case=True)
+        if isinstance(headers, list):
+            headers = MultiDict(headers, fold_case=True)
+        self.headers = headers
         self.client = client
         self.secure = secure
-        self.raw_path, self.query_string = _split_target(target)
-        self.path = _decode_path(self.raw_path)
-        self.path_params: dict[str, Any] = {}
         self.client_certificate: Certificate | None = None
         self.scope: Mapping[str, Any] = _NO_SCOPE
         self.user: Any = None
+        self._path_params: dict[str, Any] | None = None
+        self._query_params: MultiDict | None = None
+        self._cookies: dict[str, str] | None = None
+        _decode_path(self.raw_path)  # raises what it raises now, and never again
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
@@ -122,24 +139,60 @@ class Request:
     def has_body(self) -> bool:
         """Whether a body follows the head (RFC 9112 section 6.3)."""
         headers = self.headers
-        return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        if "transfer-encoding" in headers:
+            return True
+        return "content-length" in headers and headers["content-length"] != "0"
 
-    @cached_property
+    @property
+    def raw_path(self) -> str:
+        """The path of the target, as it was sent."""
+        return _split_target(self.target)[0]
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+        return _decode_path(self.raw_path)
+
+    @property
+    def query_string(self) -> str:
+        """What follows the question mark."""
+        return _split_target(self.target)[1]
+
+    @property
+    def path_params(self) -> dict[str, Any]:
+        """The path's parameters, converted as its pattern says; empty before routing."""
+        if self._path_params is None:
+            self._path_params = {}
+        return self._path_params
+
+    @path_params.setter
+    def path_params(self, path_params: dict[str, Any]) -> None:
+        self._path_params = path_params or None  # most paths have none
+
+    @property
     def query_params(self) -> MultiDict:
         """The query string's names and values."""
-        return MultiDict(parse_qsl(self.query_string, keep_blank_values=True))
+        if self._query_params is None:
+            self._query_params = MultiDict(parse_qsl(self.query_string, keep_blank_values=True))
+        return self._query_params
 
-    @cached_property
+    @property
     def cookies(self) -> dict[str, str]:
         """The cookies sent (RFC 6265 section 4.2); of a name given twice, the first."""
-        cookies: dict[str, str] = {}
-        for header in self.headers.get_all("cookie"):
-            for pair in header.split(";"):
-                name, equals, value = pair.partition("=")
-                name = name.strip()
-                if equals and name:
-                    cookies.setdefault(name, _unquote(value.strip()))
-        return cookies
+        if self._cookies is None:
+            self._cookies = _parse_cookies(self.headers.get_all("cookie"))
+        return self._cookies
+
+
+def _parse_cookies(values: list[str]) -> dict[str, str]:
+    cookies: dict[str, str] = {}
+    for value in values:
+        for pair in value.split(";"):
+            name, equals, text = pair.partition("=")
+            name = name.strip()
+            if equals and name:
+                cookies.setdefault(name, _unquote(text.strip()))
+    return cookies
 
 
 def _unquote(value: str) -> str:
