@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import suppress
+from typing import Final
 
 from wireroom.core import LocalProtocolError
 from wireroom.core.wire.request import Address
 
 from .listening import peer_address
+
+REFUSAL_LINGER_S: Final = 1.0  # for a refused peer to ask, and to read its 503
 
 
 def set_no_delay(sock: socket.socket) -> None:
