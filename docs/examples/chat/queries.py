@@ -193,6 +193,12 @@ def find_room(connection: Connection, name: str) -> Room | None:
     return None if row is None else Room(**row)
 
 
+def last_offsets(connection: Connection, names: Collection[str]) -> dict[str, int]:
+    """The newest messages' offsets of rooms, by name."""
+    query = select(rooms.c.name, rooms.c.last_offset).where(rooms.c.name.in_(names))
+    return {row.name: row.last_offset for row in connection.execute(query)}
+
+
 def create_room(connection: Connection, row: dict[str, Any]) -> Room:
     if find_room(connection, row["name"]) is not None:
         raise TakenError(f"there is a room {row['name']!r} already")

@@ -12,6 +12,8 @@ from protocol import CreateRoom, JoinedRoom, JoinRoom, LeaveRoom, ListRooms, Roo
 from records import PAGE_MAX, BannedError, NotAllowedError, NotFoundError, Standing
 from refusals import refusing
 from store import Store
+from store_results import StoreError
+from unannounced import Unannounced
 from wireroom.core import Context, LocalProtocolError, Module
 
 
@@ -54,6 +56,8 @@ async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Opera
         await store.write(
             partial(memberships.join, room=before.room, account_id=account.id, now=store.now)
         )
+    room = ctx.room(data.room)
+    was_in = ctx.session in room
     try:
         recovery = await ctx.session.recover(data.room, data.position)
     except LocalProtocolError as error:
@@ -61,17 +65,22 @@ async def join_room(ctx: Context, data: JoinRoom, store: Store, operators: Opera
     # Only now is the newest offset known that might be missed, and whether a ban came meanwhile.
     try:
         after = _allowed(await store.read(look))
-    except NotAllowedError:
+    except BannedError:
         ctx.session.leave(data.room)
         await store.write(leave)
         raise
-    if ctx.session not in ctx.room(data.room):
+    except (StoreError, TimeoutError):
+        if not was_in:  # who is told that it failed is not to be in
+            ctx.session.leave(data.room)
+        raise
+    if ctx.session not in room:
         raise NotAllowedError("you were kicked out of this room")
+    ctx.hub.service(Unannounced).joined(room, recovery.position, after.room.last_offset)
     return JoinedRoom(
         data.room,
         recovered=recovery.recovered,
         position=recovery.position,
-        members=ctx.hub.service(Presences).accounts_in(ctx.room(data.room)),
+        members=ctx.hub.service(Presences).accounts_in(room),
         last_offset=after.room.last_offset,
         read_offset=after.room.last_offset if after.read_offset is None else after.read_offset,
         may_moderate=operators.may_moderate(account, after.room),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from concurrent.futures import wait
 from typing import Any, Final
 
 from accounts import Passwords
@@ -26,6 +27,7 @@ from protocol import Request as ChatRequest
 from rate_limits import RateLimits
 from rooms import add_rooms
 from store import Store
+from unannounced import add_unannounced
 from wireroom import operations
 from wireroom.core import App, ConfigurationError, History, WebSocket
 from wireroom.operations import logs
@@ -88,6 +90,7 @@ def make_app(settings: ChatSettings | None = None) -> App:
     add_messages(chat)
     add_moderation(app, chat)
     add_presence(app, chat)
+    add_unannounced(app)
 
     @app.websocket("/echo")
     async def echo(ws: WebSocket) -> None:
@@ -103,8 +106,8 @@ def _started_store(settings: ChatSettings) -> Store:
     rooms = settings.rooms
     store = Store(settings.store_url)
     if store.start():
-        for room in rooms:
-            store.create_room(room).exception(timeout=10.0)  # there is one already, most often
+        made = [store.create_room(room) for room in rooms]
+        wait(made, timeout=10.0)  # there is one already, most often
     return store
 
 
