@@ -551,7 +551,7 @@ def test_plain_http_is_recognised(files: Files, method: str, size: int | None) -
 
     with pytest.raises(PlainHttpError):
         feed()
-    assert server.data_to_send() == b""
+    assert server.data_to_send() == PLAIN_HTTP_RESPONSE
 
 
 def test_http_2_without_tls_is_recognised(files: Files) -> None:

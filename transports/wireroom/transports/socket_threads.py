@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 from wireroom.core import IdsExhaustedError
 from wireroom.core.wire.request import Address
 
-from .sockets import set_no_delay
-from .tls import PLAIN_HTTP_RESPONSE, PlainHttpError, TlsPipe
+from .sockets import REFUSAL_LINGER_S, set_no_delay
+from .tls import TlsPipe
 
 if TYPE_CHECKING:
     from .blocking import Server
@@ -34,7 +34,6 @@ _ABORT: Final = 3  # close
 
 _READ_BYTES_MIN: Final = 4 * 1024  # what each connection holds while it waits to be read from
 _READ_BYTES_MAX: Final = 64 * 1024  # what is read at most at once, after a read that was full
-_REFUSAL_LINGER_S: Final = 1.0  # for a refused peer to ask, and to read its 503
 
 
 @final
@@ -154,12 +153,9 @@ class Connection:
                 raise ConnectionResetError("the peer left during the TLS handshake")
             try:
                 plaintext += tls.receive_data(data)
-            except ssl.SSLError as error:
-                plain = isinstance(error, PlainHttpError)
-                with suppress(OSError):
-                    sock.sendall(PLAIN_HTTP_RESPONSE if plain else tls.data_to_send())
-                raise
-            sock.sendall(tls.data_to_send())
+            finally:
+                with suppress(OSError):  # it is seen when it is read from
+                    sock.sendall(tls.data_to_send())
         sock.settimeout(None)
         self._tls = tls
         return plaintext
@@ -167,8 +163,8 @@ class Connection:
     def _refuse(self, response: bytes, *, has_asked: bool) -> None:
         """Answer when the peer has asked; it has until the linger time to read that."""
         sock = self._sock
-        until = time.monotonic() + _REFUSAL_LINGER_S
-        sock.settimeout(_REFUSAL_LINGER_S)
+        until = time.monotonic() + REFUSAL_LINGER_S
+        sock.settimeout(REFUSAL_LINGER_S)
         if not has_asked:
             sock.recv(_READ_BYTES_MIN)
         if self._tls is not None:

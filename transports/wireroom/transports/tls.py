@@ -231,7 +231,7 @@ def _check_readable(setting: str, path: FilePath) -> None:
 
 @final
 class PlainHttpError(ssl.SSLError):
-    """The peer speaks HTTP without TLS; `PLAIN_HTTP_RESPONSE` is an answer."""
+    """The peer speaks HTTP without TLS; it is answered with `PLAIN_HTTP_RESPONSE`."""
 
 
 @final
@@ -277,7 +277,7 @@ class TlsPipe:
 
         Raises ssl.SSLError if the peer breaks TLS or is not to be trusted: send what
         `data_to_send` has, which tells it why, and close. To a server it is `PlainHttpError` if
-        the peer speaks HTTP; nothing of TLS is to be sent then. Plaintext of the same call is lost.
+        the peer speaks HTTP, in which it is told then. Plaintext of the same call is lost.
         What comes after the peer's close_notify is ignored (RFC 8446 section 6.1).
         """
         if self.received_eof:
@@ -345,6 +345,7 @@ class TlsPipe:
             return False
         except ssl.SSLError as error:
             if self._server_side and _is_plain_http(self._head):
+                self._outgoing.write(PLAIN_HTTP_RESPONSE)
                 raise PlainHttpError("the peer speaks HTTP without TLS") from error
             raise
         self.handshake_done = True
