@@ -17,6 +17,7 @@ import contextlib
 import random
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 from math import inf
 from typing import Final, Unpack, final
 
@@ -28,9 +29,10 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 from wireroom.core.clients.pending import Pending
 from wireroom.core.clients.session import Operation
 
-from .client import AsyncClient
+from ..sockets import set_no_delay
+from .client import AsyncClient, closing, connect_again
 from .options import ConnectOptions, Dial, Options
-from .reconnect import RETRIED, Backoff, ReconnectPolicy, check_repeatable
+from .reconnect import Backoff, ReconnectPolicy, check_repeatable
 
 __all__ = ["Client", "connect", "reconnecting"]
 
@@ -48,17 +50,11 @@ async def connect(url: str, **options: Unpack[ConnectOptions]) -> AsyncIterator[
     with another status than 101, `RemoteProtocolError` if with something else, `TimeoutError`,
     `OSError` (of which `ssl.SSLError` is a kind), and `ConfigurationError`.
     """
-    async with _task_group() as group:
-        client = await _open(group, url, Options(**options))
-        try:
-            try:
-                yield client
-            except Exception:
-                await client.close(1011)
-                raise
-            await client.close()
-        finally:
-            client._leave()  # a task of the group's closes the socket
+    async with (
+        _task_group() as group,
+        closing(await _open(group, url, Options(**options))) as client,
+    ):
+        yield client
 
 
 @contextlib.asynccontextmanager
@@ -115,6 +111,9 @@ class Client(AsyncClient):
         event = anyio.Event()
         pending.add_hook(event.set)
         await event.wait()
+
+    async def _end(self) -> None:
+        self._leave()  # a task of the group's closes the socket
 
     # -- tasks --------------------------------------------------------------------------------
 
@@ -212,8 +211,7 @@ async def _connect(dial: Dial) -> ByteStream:
         stream = await SocketStream.from_socket(options.sock)
     else:
         stream = await anyio.connect_tcp(dial.host, dial.port)
-    raw = stream.extra(SocketAttribute.raw_socket)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    set_no_delay(stream.extra(SocketAttribute.raw_socket))
     return stream
 
 
@@ -241,31 +239,8 @@ async def reconnecting(
     repeated = Options(**options)
     check_repeatable(repeated)
     backoff = Backoff(policy, random)
-    async with (
-        _task_group() as group,
-        contextlib.aclosing(_connections(group, url, backoff, repeated)) as connections,
-    ):
-        yield connections
-
-
-async def _connections(
-    group: TaskGroup, url: str, backoff: Backoff, options: Options
-) -> AsyncGenerator[Client, None]:
-    while True:
-        try:
-            client = await _open(group, url, options)
-        except RETRIED as error:
-            delay_s: float | None = backoff.failed(error)
-        else:
-            backoff.opened(now=anyio.current_time())
-            try:
-                yield client
-                open_still = client.is_connected
-                await client.close()
-            finally:
-                client._leave()
-            code = None if open_still else client.close_code
-            delay_s = backoff.closed(code, client.close_reason, now=anyio.current_time())
-        if delay_s is None:
-            return
-        await anyio.sleep(delay_s)
+    async with _task_group() as group:
+        connect = partial(_open, group, url, repeated)
+        clients = connect_again(connect, backoff, anyio.sleep, anyio.current_time)
+        async with contextlib.aclosing(clients) as connections:
+            yield connections

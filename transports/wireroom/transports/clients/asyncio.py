@@ -15,17 +15,18 @@ import asyncio
 import contextlib
 import os
 import random
-import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 from math import inf
 from typing import Any, Final, Self, Unpack, cast, final
 
 from wireroom.core.clients.pending import Pending
 
-from .client import AsyncClient
+from ..sockets import set_no_delay
+from .client import AsyncClient, closing, connect_again
 from .options import ConnectOptions, Dial, Options
-from .reconnect import RETRIED, Backoff, ReconnectPolicy, check_repeatable
+from .reconnect import Backoff, ReconnectPolicy, check_repeatable
 
 __all__ = ["Client", "Reconnecting", "connect", "reconnecting"]
 
@@ -41,16 +42,8 @@ async def connect(url: str, **options: Unpack[ConnectOptions]) -> AsyncIterator[
     with another status than 101, `RemoteProtocolError` if with something else, `TimeoutError`,
     `OSError` (of which `ssl.SSLError` is a kind), and `ConfigurationError`.
     """
-    client = await _open(url, Options(**options))
-    try:
-        try:
-            yield client
-        except Exception:
-            await client.close(1011)
-            raise
-        await client.close()
-    finally:
-        await client._end()
+    async with closing(await _open(url, Options(**options))) as client:
+        yield client
 
 
 @final
@@ -72,9 +65,8 @@ class Client(AsyncClient, asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(high=0)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if (sock := transport.get_extra_info("socket")) is not None:
+            set_no_delay(sock)
         self._drain()
 
     def data_received(self, data: bytes) -> None:
@@ -247,23 +239,6 @@ class Reconnecting:
         if self._connections is not None:
             await self._connections.aclose()
 
-    async def _connect(self) -> AsyncGenerator[Client, None]:
-        backoff = self._backoff
-        while True:
-            try:
-                client = await _open(self._url, self._options)
-            except RETRIED as error:
-                delay_s: float | None = backoff.failed(error)
-            else:
-                backoff.opened(now=time.monotonic())
-                try:
-                    yield client
-                    open_still = client.is_connected
-                    await client.close()
-                finally:
-                    await client._end()
-                code = None if open_still else client.close_code
-                delay_s = backoff.closed(code, client.close_reason, now=time.monotonic())
-            if delay_s is None:
-                return
-            await asyncio.sleep(delay_s)
+    def _connect(self) -> AsyncGenerator[Client, None]:
+        connect = partial(_open, self._url, self._options)
+        return connect_again(connect, self._backoff, asyncio.sleep, time.monotonic)

@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple, Unpack, final
 from wireroom.core.clients.session import Operation
 from wireroom.core.wire.framing import Message
 
+from ..sockets import set_no_delay
 from .client import ClientState
 from .options import ConnectOptions, Dial, Options
 from .reconnect import RETRIED, Backoff, ReconnectPolicy, check_repeatable
@@ -304,8 +305,7 @@ def _connect(dial: Dial) -> socket.socket:
     sock = options.sock or socket.create_connection(
         (dial.host, dial.port), timeout=_finite(dial.remaining_s(time.monotonic()))
     )
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    set_no_delay(sock)
     return sock
 
 

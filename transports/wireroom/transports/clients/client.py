@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 from wireroom.core import ClientSession
 from wireroom.core.clients.pending import Pending
@@ -12,6 +13,7 @@ from wireroom.core.wire.framing import Message
 from wireroom.core.wire.request import MultiDict
 
 from .link import Link
+from .reconnect import RETRIED, Backoff
 
 
 class ClientState:
@@ -150,6 +152,10 @@ class AsyncClient(ClientState):
         self._session.leave(now=self._now())
         self._drain()
 
+    async def _end(self) -> None:
+        """Leave no socket, whatever has happened."""
+        raise NotImplementedError
+
     def _now(self) -> float:
         raise NotImplementedError
 
@@ -160,3 +166,49 @@ class AsyncClient(ClientState):
     async def _wait_for(self, pending: Pending) -> None:
         """Wait until `pending` has happened."""
         raise NotImplementedError
+
+
+A = TypeVar("A", bound=AsyncClient)
+
+
+@contextlib.asynccontextmanager
+async def closing(client: A) -> AsyncIterator[A]:
+    """`client`, closed after the block: with 1000, or with 1011 if the block raises, or without
+    waiting if it is cancelled."""
+    try:
+        try:
+            yield client
+        except Exception:
+            await client.close(1011)
+            raise
+        await client.close()
+    finally:
+        await client._end()
+
+
+async def connect_again(
+    connect: Callable[[], Awaitable[A]],
+    backoff: Backoff,
+    sleep: Callable[[float], Awaitable[object]],
+    clock: Callable[[], float],
+) -> AsyncGenerator[A, None]:
+    """Open clients, one after the other, each closed when the next is asked for, until `backoff`
+    says that it is the end; it may raise."""
+    while True:
+        try:
+            client = await connect()
+        except RETRIED as error:
+            delay_s: float | None = backoff.failed(error)
+        else:
+            backoff.opened(now=clock())
+            try:
+                yield client
+                open_still = client.is_connected
+                await client.close()
+            finally:
+                await client._end()
+            code = None if open_still else client.close_code
+            delay_s = backoff.closed(code, client.close_reason, now=clock())
+        if delay_s is None:
+            return
+        await sleep(delay_s)
