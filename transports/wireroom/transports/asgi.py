@@ -21,6 +21,7 @@ import contextvars
 import logging
 import sys
 import types
+from collections import deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -34,7 +35,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, Unpack, final
 from urllib.parse import quote, unquote_to_bytes
 
 import anyio
@@ -61,7 +62,7 @@ from wireroom.core.wire.host import (
 )
 from wireroom.core.wire.request import Address
 
-from .drain import ShutdownReport
+from .drain import DrainOptions, ShutdownReport
 from .tasks import TaskDrain
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ Send: TypeAlias = Callable[[Event], Awaitable[None]]
 logger: Final = logging.getLogger("wireroom.asgi")
 
 _NO_STATUS: Final = 1005  # a Close without a code
+_SENT: Final = object()  # in place of what an awaitable yields
 
 
 def authenticated_user(scope: Mapping[str, Any]) -> Any:
@@ -151,31 +153,6 @@ def _response_events(prefix: str, answered: Answered) -> list[Event]:
     ]
 
 
-def _events(buffer: bytes, scope: Scope) -> list[Event]:
-    """What the server has to be told for one thing that the hub gives."""
-    if type(buffer) is TextMessage:
-        return [{"type": "websocket.send", "text": buffer.decode()}]
-    match buffer:
-        case BinaryMessage():
-            return [{"type": "websocket.send", "bytes": buffer}]
-        case CloseMessage():
-            code = 1000 if buffer.code is None else int(buffer.code)
-            return [{"type": "websocket.close", "code": code, "reason": buffer.reason}]
-        case Accepted():
-            return [
-                {
-                    "type": "websocket.accept",
-                    "subprotocol": buffer.subprotocol,
-                    "headers": _header_pairs(buffer.headers),
-                }
-            ]
-        case Answered() if scope["type"] == "http":
-            return _response_events("http", buffer)
-        case Answered() if "websocket.http.response" in (scope.get("extensions") or ()):
-            return _response_events("websocket.http", buffer)
-    return [{"type": "websocket.close", "code": 1000, "reason": ""}]  # the server answers 403
-
-
 # -- connections --------------------------------------------------------------------------------
 
 
@@ -205,27 +182,28 @@ def _rest(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
 class _Connection:
     """One scope of the server's: a WebSocket, or a plain request.
 
-    Two tasks serve it. One of them reads, and sends what its reading gives at once; the other
-    sends what comes of itself. Where the reader's sending has to wait, the other one reads on.
+    The task that the server calls us in reads, and sends what its reading gives. What comes of
+    itself is sent by a task for all connections (`_Server.send_soon`). When sending has to wait for
+    the first time, the connection gets a companion, a second task: from then on one of the two
+    reads, and the other sends what comes of itself, or waits to send.
     """
 
     __slots__ = (
         "_accepted",
         "_buffers",
+        "_context",
         "_ending",
         "_has_ended",
         "_has_more",
         "_has_reader",
-        "_has_waited",
-        "_hands_over",
         "_is_taken",
         "_may_read",
+        "_others",
         "_receive",
         "_scope",
         "_send",
         "_sending",
         "_server",
-        "_unsent",
         "_wake",
         "cancel_scope",
         "fd",
@@ -234,18 +212,17 @@ class _Connection:
     def __init__(self, server: _Server, scope: Scope, receive: Receive, send: Send) -> None:
         self.fd = 0  # none, or none any more
         self.cancel_scope = anyio.CancelScope()
+        self._others: list[anyio.CancelScope] = []  # of other tasks that have to end with it
+        self._context = contextvars.copy_context()  # the request's
         self._server = server
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._buffers: list[bytes] = []  # taken from the hub, to be sent next
-        self._unsent = 0  # bytes of those that are being sent
+        self._buffers: Sequence[bytes] = ()  # taken from the hub, to be sent next
         self._sending = False  # one of the tasks sends
-        self._has_reader = False  # one of them reads
-        self._has_waited = False  # sending has
         self._has_more = False  # the hub has something to send after that
-        self._hands_over = False  # if it does, the other task reads
-        self._wake = server.new_event()  # there is something to do for the other one
+        self._has_reader = False  # one of the tasks reads
+        self._wake: Any = None  # an event for the task that does not, if there is one
         self._may_read: Any = None  # an event, while reading is paused
         self._accepted = False
         self._has_ended = False  # there is nothing more to read
@@ -256,48 +233,66 @@ class _Connection:
         """From the request to the end."""
         server = self._server
         subprotocols = self._scope.get("subprotocols", ()) if websocket else None
+        server.reader = self
         try:
             self.fd = server.hub.open(request, subprotocols, now=server.time())
+            server.connections[self.fd] = self
+            server.drain()
+            server.reader = None
+            with self.cancel_scope:
+                await self._flush()
+                if not self.cancel_scope.cancel_called:
+                    await self._run()
         except IdsExhaustedError as error:
             logger.warning("connection refused: %s", error)
             await self.refuse(error.response)
-            return
-        server.connections[self.fd] = self
-        try:
-            with self.cancel_scope:
-                server.drain()
-                await self._flush()
-                if not self.cancel_scope.cancel_called:
-                    async with anyio.create_task_group() as group:
-                        group.start_soon(self._run)
-                        await self._run()
         finally:
+            server.reader = None
             self._leave()
 
     async def refuse(self, response: bytes) -> None:
         """Answer what the hub knows nothing of."""
-        await self._send_buffer(response)
+        self._buffers = (response,)
+        await self._flush()
 
     def _leave(self) -> None:
         """The hub has to do with it no more."""
         if self.fd:
             server, fd, self.fd = self._server, self.fd, 0
+            for scope in self._others:
+                scope.cancel()
             del server.connections[fd]
             server.hub.connection_lost(fd, now=server.time())
             server.drain()
             server.check_quiet()
 
     async def _run(self) -> None:
-        """What both tasks do."""
+        """What its tasks do."""
         while True:
             if not self._has_reader and not self._has_ended:
                 self._has_reader = True
                 await self._read()
             else:
+                if self._wake is None:
+                    self._wake = self._server.new_event()
                 await self._wake.wait()
                 self._wake = self._server.new_event()
                 if self._buffers and not self._sending:
                     await self._flush()
+
+    async def _accompany(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self._run()
+
+    def _wake_other(self) -> None:
+        """Have the other task see to what there is to do."""
+        if self._wake is not None:
+            self._wake.set()
+            return
+        self._wake = self._server.new_event()
+        scope = anyio.CancelScope()
+        self._others.append(scope)
+        self._context.run(self._server.spawn, self._accompany, scope)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -316,21 +311,25 @@ class _Connection:
                 server.drain()
             finally:
                 server.reader = None
-            if self._buffers and not self._sending and await self._flush(reads=True):
+            if self._buffers and not self._sending and await self._flush(self._reads_no_more):
                 return
         self._has_reader = False
 
+    def _reads_no_more(self) -> None:
+        self._has_reader = False
+        self._wake_other()
+
     def _take(self, event: Event) -> None:
         hub, now = self._server.hub, self._server.time()
-        kind = event["type"]
-        if kind == "websocket.receive":
-            text = event.get("text")
-            message = bytes(event["bytes"]) if text is None else text
-            hub.receive_message(self.fd, message, now=now)
-        elif kind.endswith(".disconnect"):
+        text = event.get("text")
+        if text is not None:
+            hub.receive_message(self.fd, text, now=now)
+        elif event["type"] == "websocket.receive":
+            hub.receive_message(self.fd, bytes(event["bytes"]), now=now)
+        elif event["type"].endswith(".disconnect"):
             self._has_ended = True
             self._is_taken = False
-            if kind == "websocket.disconnect" and self._accepted:
+            if self._accepted:
                 code, reason = event.get("code") or _NO_STATUS, event.get("reason") or ""
                 hub.receive_close(self.fd, code, reason, now=now)
             else:
@@ -351,73 +350,111 @@ class _Connection:
     def write(self) -> None:
         if self._sending or self._buffers:
             self._has_more = True
-        else:
-            self._buffers = self._server.hub.data_to_send(self.fd)
-            if self._server.reader is not self:
+            return
+        self._buffers = self._server.hub.data_to_send(self.fd)
+        if self._server.reader is not self:
+            if self._wake is not None:
                 self._wake.set()
+            else:
+                self._server.send_soon(self)
 
-    async def _flush(self, *, reads: bool = False) -> bool:
-        """Send what was taken from the hub, and what it has then. If it had to wait, and it was
-        the reader's task, that reads no more."""
-        hub = self._server.hub
-        self._hands_over = reads
-        self._sending = True
+    async def send_for_all(self, scope: anyio.CancelScope) -> bool:
+        """In the task for all connections, whose scope this is: send what was taken. Where that
+        has to wait, the task is of this connection only, and another takes its place."""
+
+        def instead() -> None:
+            self._others.append(scope)
+            self._wake_other()
+            self._server.replace_sender()
+
+        return bool(self._buffers) and not self._sending and await self._flush(instead)
+
+    async def _flush(self, instead: Callable[[], None] | None = None) -> bool:
+        """Send what was taken from the hub, and what it has then. Gives whether that had to wait:
+        then `instead` was called, to have another task do what else this one would do."""
+        server = self._server
         waited = False
+        self._sending = True
         try:
-            while self._buffers or self._has_more:
-                if not self._buffers:
-                    self._has_more = False
-                    self._buffers = hub.data_to_send(self.fd)
-                    self._server.drain()
-                    continue
-                buffers, self._buffers = self._buffers, []
-                self._has_waited = False
-                self._unsent = sum(map(len, buffers))
-                for buffer in buffers:
-                    await self._send_buffer(buffer)
-                    self._unsent -= len(buffer)
+            while self._buffers:
+                has_waited = False
+                for index, buffer in enumerate(self._buffers):
+                    for event in self._events(buffer):
+                        rest = self._begin(event)
+                        if rest is not None:
+                            if instead is not None and not waited:
+                                instead()
+                            waited = has_waited = True
+                            self._tell_unsent(sum(map(len, self._buffers[index:])))
+                            await self._finish(rest)
+                self._buffers = ()
+                if type(buffer) is Answered and self._scope["type"] == "websocket":
+                    await anyio.lowlevel.checkpoint()  # uvicorn takes note of it in the next turn
                 if not self.fd:
                     break
-                if self._has_waited:
-                    waited = self._has_more = True
-                    hub.bytes_unsent(self.fd, 0, now=self._server.time())
+                if has_waited:
+                    self._has_more = True
+                    server.hub.bytes_unsent(self.fd, 0, now=server.time())
+                while self._has_more and not self._buffers:
+                    self._has_more = False
+                    self._buffers = server.hub.data_to_send(self.fd)
+                    server.drain()
         finally:
             self._sending = False
         if self._ending:
             self.cancel_scope.cancel()
         return waited
 
-    async def _send_buffer(self, buffer: bytes) -> None:
-        try:
-            for event in _events(buffer, self._scope):
-                if self._is_taken:
-                    steps = self._send(event).__await__()
-                    try:
-                        yielded = next(steps)
-                    except StopIteration:  # most often: the server has taken it at once
-                        continue
-                    self._blocked()
-                    await _rest(steps, yielded)
-        except OSError:  # the peer has gone, and `receive` says how
-            self._is_taken = False
-        except Exception:
-            logger.exception("the server did not take what was sent (fd %d)", self.fd)
-            self.cancel_scope.cancel()
-        if type(buffer) is Accepted:
-            self._accepted = True
-        elif type(buffer) is Answered and self._scope["type"] == "websocket":
-            await anyio.lowlevel.checkpoint()  # uvicorn takes note of it in the loop's next turn
+    def _events(self, buffer: bytes) -> Sequence[Event]:
+        """What the server has to be told for one thing that the hub gives."""
+        if type(buffer) is TextMessage:
+            return ({"type": "websocket.send", "text": buffer.decode()},)
+        match buffer:
+            case BinaryMessage():
+                return ({"type": "websocket.send", "bytes": buffer},)
+            case CloseMessage():
+                code = 1000 if buffer.code is None else int(buffer.code)
+                return ({"type": "websocket.close", "code": code, "reason": buffer.reason},)
+            case Accepted():
+                self._accepted = True
+                headers = _header_pairs(buffer.headers)
+                accept = {"type": "websocket.accept", "subprotocol": buffer.subprotocol}
+                return ({**accept, "headers": headers},)
+            case Answered() if self._scope["type"] == "http":
+                return _response_events("http", buffer)
+            case Answered() if "websocket.http.response" in (self._scope.get("extensions") or ()):
+                return _response_events("websocket.http", buffer)
+        return ({"type": "websocket.close", "code": 1000, "reason": ""},)  # the server answers 403
 
-    def _blocked(self) -> None:
-        """Sending has to wait: let the other task read, and tell the hub what is not sent."""
-        self._has_waited = True
-        if self._hands_over:
-            self._hands_over = self._has_reader = False
-            self._wake.set()
+    def _begin(self, event: Event) -> Awaitable[None] | None:
+        """Send this. Gives None if the server has taken it at once, or what is to be awaited."""
+        if self._is_taken:
+            try:
+                steps: Any = self._send(event).__await__()
+                yielded = next(steps, _SENT)
+                return None if yielded is _SENT else _rest(steps, yielded)
+            except Exception as error:
+                self._failed(error)
+        return None
+
+    async def _finish(self, rest: Awaitable[None]) -> None:
+        try:
+            await rest
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Sending has failed."""
+        self._is_taken = False
+        if not isinstance(error, OSError):  # the peer has gone, and `receive` says how
+            logger.error("the server did not take what was sent (fd %d)", self.fd, exc_info=error)
+            self.cancel_scope.cancel()
+
+    def _tell_unsent(self, count: int) -> None:
         if self.fd:  # an empty message has to be sent too
-            unsent = self._unsent or 1
-            self._server.hub.bytes_unsent(self.fd, unsent, now=self._server.time())
-            self._server.drain()
+            server = self._server
+            server.hub.bytes_unsent(self.fd, count or 1, now=server.time())
+            server.drain()
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -440,27 +477,12 @@ class _Connection:
 class _Server(TaskDrain[_Connection]):
     """A hub in the loop of a server. Its tasks are not of any one connection."""
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        grace_s: float,
-        spread_s: float,
-        close_code: int,
-        backplane: Backplane | None,
-    ) -> None:
+    def __init__(self, app: App, **options: Unpack[DrainOptions]) -> None:
         if app.proxy_protocol:
             raise ConfigurationError(
                 "App.proxy_protocol", "PROXY headers are read by the ASGI server, not by the app"
             )
-        super().__init__(
-            app,
-            logger,
-            grace_s=grace_s,
-            spread_s=spread_s,
-            close_code=close_code,
-            backplane=backplane,
-        )
+        super().__init__(app, logger, **options)
         self.loop = _running_loop()
         # Not anyio's events, which cost more than what waits for them here.
         self.new_event: Callable[[], Any] = (
@@ -469,14 +491,15 @@ class _Server(TaskDrain[_Connection]):
             else sys.modules["trio"].Event
         )
         self._clock_scope = anyio.CancelScope()
-        self._report: ShutdownReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps none alive
         self.reader: _Connection | None = None  # in whose input the hub is
+        self._to_send: deque[_Connection] = deque()  # what comes of itself
+        self._has_sender = False  # a task sees to these
 
     def begin(self) -> None:
         super().begin()
-        contextvars.Context().run(self.spawn, self._run_clock)
-        contextvars.Context().run(self.spawn, self.run_backplane)
+        self._spawn_apart(self._run_clock)
+        self._spawn_apart(self.run_backplane)
 
     def _woken(self) -> None:
         if self.reader is None:  # whose input will be drained
@@ -495,6 +518,34 @@ class _Server(TaskDrain[_Connection]):
                 self._clock_scope.cancel()
                 self._report = self.report()
         return self._report
+
+    # -- sending what comes of itself ---------------------------------------------------------
+
+    def send_soon(self, connection: _Connection) -> None:
+        """Send what was taken for a connection, in one task for all."""
+        self._to_send.append(connection)
+        if not self._has_sender:
+            self._has_sender = True
+            self._spawn_apart(self._send)
+
+    async def _send(self) -> None:
+        with anyio.CancelScope() as scope:
+            while self._to_send:
+                if await self._to_send.popleft().send_for_all(scope):
+                    return
+            self._has_sender = False
+
+    def replace_sender(self) -> None:
+        """The task that sends has to wait for one connection: let another send for the rest."""
+        self._has_sender = bool(self._to_send)
+        if self._has_sender:
+            self._spawn_apart(self._send)
+
+    # -- tasks --------------------------------------------------------------------------------
+
+    def _spawn_apart(self, coroutine: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Without the context of whoever happens to need it."""
+        contextvars.Context().run(self.spawn, coroutine)
 
     def spawn(self, coroutine: Callable[..., Coroutine[Any, Any, object]], *arguments: Any) -> None:
         if isinstance(self.loop, asyncio.AbstractEventLoop):
@@ -564,7 +615,7 @@ class ASGIApp:
         user: Callable[[Mapping[str, Any]], Any] = authenticated_user,
     ) -> None:
         self.app = app
-        self._options: dict[str, Any] = {
+        self._options: DrainOptions = {
             "grace_s": grace_s,
             "spread_s": spread_s,
             "close_code": close_code,
