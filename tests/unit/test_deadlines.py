@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from wireroom.core.deadlines import Deadlines
 
 keys = st.integers(0, 7)
-times = st.integers(0, 40).map(float)
+times = st.integers(-8, 160).map(lambda quarters: quarters / 4)
 
 
 @settings(max_examples=60, stateful_step_count=60, deadline=None)
@@ -88,6 +89,36 @@ def test_keys_are_never_compared() -> None:
     assert len(deadlines.due(1.0)) == 50
 
 
+def test_an_idle_key_costs_little_more_than_its_time() -> None:
+    """As the many connections of a server that nothing comes from: in lists, not in the heap."""
+    deadlines: Deadlines[int] = Deadlines()
+    for key in range(10_000):
+        deadlines.set(key, 10.0 + key / 1024)
+        deadlines.set(key, 20.0 + key / 1024)
+    assert deadlines.next() == 20.0
+    assert len(deadlines._near) == 1024
+    assert deadlines.due(29.0) == list(range(9 * 1024 + 1))
+    assert deadlines.next() == 29.0 + 1 / 1024
+
+
+def test_times_that_no_slot_can_tell_apart() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    for key, when in (("a", 1e300), ("b", math.inf), ("c", 1e300)):
+        deadlines.set(key, when)
+    assert deadlines.next() == 1e300
+    assert deadlines.due(1e299) == []
+    assert deadlines.due(1e300) == ["a", "c"]
+    assert deadlines.next() == math.inf
+
+
+def test_what_was_moved_past_its_slot_is_due_with_the_rest() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.set("a", 1.0)
+    assert deadlines.next() == 1.0
+    deadlines.set("a", 5.0)
+    assert deadlines.due(10.0) == ["a"]
+
+
 def test_a_key_is_due_once() -> None:
     deadlines: Deadlines[str] = Deadlines()
     for when in (5.0, 3.0, 4.0, 2.0):
@@ -102,7 +133,9 @@ def test_memory_is_in_proportion_to_the_deadlines_that_are_set() -> None:
     deadlines: Deadlines[int] = Deadlines()
     for count in range(10_000):
         deadlines.set(count % 10, 1_000_000.0 - count)
-    assert len(deadlines._heap) <= 2 * 10 + 64
+    entries = len(deadlines._near) + sum(map(len, deadlines._far.values()))
+    assert entries == deadlines._entries <= 2 * 10 + 64
+    assert len(deadlines._starts) == len(deadlines._far)
     assert deadlines.next() == 1_000_000.0 - 9_999
 
 
