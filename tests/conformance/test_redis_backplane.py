@@ -223,6 +223,33 @@ def test_the_number_of_messages_that_are_kept_is_bounded(
     assert redis.command("XLEN", STREAM) == b":3\r\n"
 
 
+def test_the_bytes_of_messages_that_are_kept_are_bounded(
+    redis: PrivateRedis, nodes: list[Node]
+) -> None:
+    nodes.append(Node(redis, app=make_app(History(messages_max=100, age_s=3600.0, bytes_max=500))))
+    node = nodes[0]
+    node.wait_connected()
+    ann = Client(node, "ann")
+    start = ann.position
+    size = len('{"type":"said","text":""}') + 175
+    for number in range(10):
+        ann.say(f"{number}{'x' * 174}")
+    ann.hear(10)
+    assert size == 200
+    assert redis.command("XLEN", STREAM) == b":2\r\n"
+    ann.say("щ" * 300)  # 600 bytes: it is heard, and not kept
+    ann.hear(11)
+    assert redis.command("XLEN", STREAM) == b":0\r\n"
+    for text in "12":
+        ann.say(text)
+    ann.hear(13)
+    assert redis.command("XLEN", STREAM) == b":2\r\n"
+    nodes.append(Node(redis, app=make_app(History(messages_max=100, age_s=3600.0, bytes_max=500))))
+    nodes[1].wait_connected()
+    assert Client(nodes[1], "bob", start | {"offset": 11}).hear(2) == ["1", "2"]
+    assert Client(nodes[1], "bob", start | {"offset": 10}).recovered == [False]
+
+
 def test_the_age_of_messages_that_are_kept_is_bounded(
     redis: PrivateRedis, nodes: list[Node]
 ) -> None:

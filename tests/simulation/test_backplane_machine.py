@@ -36,6 +36,7 @@ CLIENTS = 3
 NODE = st.integers(0, NODES - 1)
 CLIENT = st.integers(0, CLIENTS - 1)
 CHANNEL = "room:1:/:a"
+BYTES_MAX = 400  # of some five messages with their positions, and of more without
 
 
 class Enter(msgspec.Struct):
@@ -48,7 +49,7 @@ class Said(msgspec.Struct, tag_field="type", tag="said"):
 
 def make_app() -> App:
     app = App()
-    module = app.module("/", history=History(messages_max=6, age_s=1000.0))
+    module = app.module("/", history=History(messages_max=6, age_s=1000.0, bytes_max=BYTES_MAX))
 
     @module.command("enter")
     async def enter(ctx: Context, data: Enter) -> Recovery:

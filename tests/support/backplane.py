@@ -203,6 +203,8 @@ class MemoryBackplane:
         kept.offset += 1
         kept.messages.append(request.message)
         del kept.messages[: -request.messages_max]
+        while sum(len(each.encode()) for each in kept.messages) > request.bytes_max:
+            del kept.messages[0]
         event = Appended(request.channel, request.message, kept.offset, kept.epoch)
         self.give(request.channel, event)
 

@@ -701,3 +701,59 @@ def test_in_a_module_without_history_a_node_keeps_nothing() -> None:
     _, one, _ = pair(lambda: make_app(history=None))
     with pytest.raises(LocalProtocolError, match="in a module with history"):
         one.session(enter(one)).room("a").kept()
+
+
+def test_a_node_keeps_no_more_bytes_than_it_may() -> None:
+    """The positions are not counted by the backplane, so that it keeps more than a node."""
+    history = History(messages_max=100, age_s=60.0, bytes_max=1000)
+    backplane, one, two = pair(lambda: make_app(history))
+    bob = enter(two)  # so that the room is known there
+    bob.lose()
+    backplane.settle()
+    texts = [str(number) * 100 for number in range(10)]  # 125 bytes each; some 190 with positions
+    say(one, *texts)
+    backplane.settle()
+    (kept,) = backplane.kept.values()
+    assert len(kept.messages) == 8
+    position = {"offset": 2, "epoch": kept.epoch}
+    ann = enter(two, position=position)
+    assert not reply(ann)["recovered"]  # and nobody waits for what there is no room for
+    assert two.now == 0.0
+    found = two.session(ann).room("a").kept()
+    assert found is not None
+    assert sum(map(len, found.messages)) <= 1000
+    assert len(found.messages) == 5
+    bob = enter(two, position={"offset": 5, "epoch": kept.epoch})
+    assert [each.get("text") for each in take(bob)][:-1] == texts[5:]
+    assert two.hub.stats().dropped_history_messages == 0
+    say(one, "new" * 50)
+    backplane.settle()
+    assert two.hub.stats().dropped_history_messages == 1
+
+
+def test_what_comes_out_of_order_is_bounded_by_bytes() -> None:
+    history = History(messages_max=100, age_s=60.0, bytes_max=500)
+    backplane, one, two = pair(lambda: make_app(history))
+    bob = enter(two)
+
+    def append(text: str) -> None:
+        say(one, text)
+        while one.link.requests:
+            one.link.carry_request()
+
+    append("1")
+    two.link.events.clear()  # it is lost
+    append("a" * 150)
+    while two.link.events:
+        two.link.carry_event()
+    (_,) = two.link.requests
+    two.link.carry_request()  # what is missing is read, and the answer takes its time
+    for letter in "bcd":  # of 175 bytes each: the last is too much
+        append(letter * 150)
+    while two.link.events:
+        two.link.carry_event()
+    two.link.carry_reply()
+    assert texts(bob) == ["reply", "1", *(letter * 150 for letter in "abc")]
+    backplane.settle()
+    assert texts(bob) == ["d" * 150]
+    assert two.hub.stats().histories_lost == 0

@@ -163,6 +163,44 @@ def test_what_a_room_keeps_can_be_looked_at() -> None:
     assert kept() == (7, [])
 
 
+def test_what_is_kept_is_bounded_by_bytes() -> None:
+    history = History(messages_max=100, age_s=60.0, bytes_max=1000)
+    simulation = Simulation(history_app(history))
+    ann = simulation.open()
+    _, start, _ = enter(ann)
+    room = simulation.session(ann).room("a")
+
+    def kept() -> list[str]:
+        found = room.kept()
+        assert found is not None
+        assert sum(len(message.encode()) for message in found.messages) <= 1000
+        return [msgspec.json.decode(message)["text"] for message in found.messages]
+
+    texts = [f"{number:02}{'щ' * 50}" for number in range(20)]  # some 200 bytes each
+    say(simulation, *texts)
+    sizes = [len(message.encode()) for message in ann.messages if isinstance(message, str)]
+    fitting = 1000 // max(sizes)
+    assert sum(sizes[-fitting - 1 :]) > 1000
+    assert kept() == texts[-fitting:]
+    dropped = simulation.hub.stats().dropped_history_messages
+    assert dropped == 20 - fitting
+    assert enter(simulation.open(), position=start)[0] is False
+    near = {"offset": 20 - fitting, "epoch": start["epoch"]}
+    assert enter(simulation.open(), position=near)[2] == texts[-fitting:]
+
+    say(simulation, "x" * 1000)  # is heard, and not kept
+    assert len(ann.messages) == 21
+    assert kept() == []
+    say(simulation, "y")
+    assert kept() == ["y"]
+    assert simulation.hub.stats().dropped_history_messages == dropped + fitting + 1
+    simulation.advance(60.0)  # what is too old is not counted
+    assert kept() == []
+    assert simulation.hub.stats().dropped_history_messages == dropped + fitting + 1
+    say(simulation, *texts)
+    assert kept() == texts[-fitting:]
+
+
 def test_a_module_without_history_keeps_nothing() -> None:
     app = App()
     app.module("/")
@@ -467,7 +505,14 @@ def test_a_hub_without_an_epoch_keeps_no_history() -> None:
 
 @pytest.mark.parametrize(
     "bounds",
-    [{"messages_max": 0}, {"age_s": 0.0}, {"age_s": float("inf")}, {"age_s": float("nan")}],
+    [
+        {"messages_max": 0},
+        {"bytes_max": 0},
+        {"bytes_max": -1},
+        {"age_s": 0.0},
+        {"age_s": float("inf")},
+        {"age_s": float("nan")},
+    ],
 )
 def test_bounds_that_bound_nothing(bounds: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(bounds))):

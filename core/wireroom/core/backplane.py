@@ -84,14 +84,16 @@ class Publish:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Append:
-    """Number a message, keep it with the channel's newest `messages_max` for `age_s` seconds, and
-    give it to every node that is subscribed, this one included."""
+    """Number a message, keep it with the channel's newest `messages_max` for `age_s` seconds, as
+    many as have at most `bytes_max` together, and give it to every node that is subscribed, this
+    one included."""
 
     channel: str
     message: str
     number: int
     messages_max: int
     age_s: float
+    bytes_max: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
     chat_trusted_proxies: str = ""  # addresses and networks, separated by commas; see `App`
     chat_history_messages: Messages = 500  # of each room, for who comes back, beside the database
     chat_history_s: Seconds = 600.0
+    chat_history_bytes: Messages = 2**20
     chat_token_lifetime_s: Seconds = 12 * 3600.0
     chat_messages_per_s: float = 2.0  # of a user's messages
     chat_messages_burst: float = 10.0

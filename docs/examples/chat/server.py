@@ -75,7 +75,9 @@ def make_app(settings: ChatSettings | None = None) -> App:
         subprotocols=["chat"],
         messages=ChatRequest,
         presence=True,
-        history=History(settings.chat_history_messages, settings.chat_history_s),
+        history=History(
+            settings.chat_history_messages, settings.chat_history_s, settings.chat_history_bytes
+        ),
     )
     gate = TokenGate(
         new_verifier(secret),

@@ -66,7 +66,8 @@ _OFFSET_MAX: Final = 2**53  # what a script counts exactly
 
 # KEYS: the stream, the hash, the node's last number. ARGV: channel, message, number, messages_max,
 # age in ms, the epoch if a new one begins, seconds that the hash is kept, the command to publish,
-# seconds that the last number is kept.
+# seconds that the last number is kept, bytes_max. An entry's `b` is how many bytes the room's
+# messages have had up to its end, so that those of all after it are a difference.
 _APPEND: Final = """
 local number = tonumber(ARGV[3])
 if number <= tonumber(redis.call('GET', KEYS[3]) or '0') then return 0 end
@@ -81,7 +82,16 @@ local offset = redis.call('HINCRBY', KEYS[2], 'offset', 1)
 redis.call('EXPIRE', KEYS[2], ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[4], offset .. '-0', 'm', ARGV[2], 't', now)
+local bytes = redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[2])
+redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[4], offset .. '-0',
+  'm', ARGV[2], 't', now, 'b', bytes)
+while bytes > tonumber(ARGV[10]) do
+  local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  local fields = oldest and oldest[2]
+  if not fields or not fields[6] then break end
+  if bytes - fields[6] + #fields[2] <= tonumber(ARGV[10]) then break end
+  redis.call('XDEL', KEYS[1], oldest[1])
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call(ARGV[8], ARGV[1], 'A' .. offset .. ' ' .. epoch .. ' ' .. ARGV[2])
 return offset
@@ -376,6 +386,7 @@ class _Connected:
                 redis.rooms_kept_s,
                 redis.publish_command,
                 _SAID_S,
+                output.bytes_max,
             )
             self._asked.append((output, request))
         elif isinstance(output, Publish):

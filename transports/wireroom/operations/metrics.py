@@ -76,6 +76,9 @@ _COUNTERS: Final = {
     "refused_publishes": _Named("refused_publishes", "Messages refused: the backplane was away."),
     "bad_publishes": _Named("bad_publishes", "Messages of other programs on our channels."),
     "backplane_losses": _Named("backplane_losses", "Times that the backplane went away."),
+    "dropped_history_messages": _Named(
+        "dropped_history_messages", "Messages out of rooms' histories, for their bytes."
+    ),
     "histories_lost": _Named("histories_lost", "Rooms whose members were told of missed messages."),
 }
 

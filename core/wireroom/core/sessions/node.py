@@ -135,7 +135,14 @@ class Node:
         self.check_away(len(message))
         self._numbers += 1
         self._put(
-            Append(channel, message, self._numbers, history.messages_max, history.age_s),
+            Append(
+                channel,
+                message,
+                self._numbers,
+                history.messages_max,
+                history.age_s,
+                history.bytes_max,
+            ),
             len(message),
         )
 

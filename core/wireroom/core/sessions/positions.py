@@ -15,19 +15,22 @@ from ..errors import ConfigurationError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class History:
-    """What a module keeps of each room's messages: the newest `messages_max`, for `age_s` seconds.
+    """What a module keeps of each room's messages: the newest `messages_max`, for `age_s` seconds,
+    and of those so many that all together have at most `bytes_max` (in UTF-8).
 
     Raises `ConfigurationError` for bounds that bound nothing.
     """
 
     messages_max: int = 100
     age_s: float = 300.0
+    bytes_max: int = 2**20
 
     def __post_init__(self) -> None:
-        if self.messages_max < 1:
-            raise ConfigurationError(
-                "History.messages_max", f"must be at least 1, not {self.messages_max!r}"
-            )
+        for name in ("messages_max", "bytes_max"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(
+                    f"History.{name}", f"must be at least 1, not {getattr(self, name)!r}"
+                )
         if not isfinite(self.age_s) or self.age_s <= 0:
             raise ConfigurationError(
                 "History.age_s", f"must be a number of seconds, not {self.age_s!r}"

@@ -17,7 +17,7 @@ from .positions import History, Kept, Position
 from .presence import Member
 from .sending import send_to_all
 from .stats import Stats
-from .streams import Stream
+from .streams import Stream, size_of
 
 if TYPE_CHECKING:
     from .session import Session
@@ -29,6 +29,7 @@ class Replica:
 
     __slots__ = (
         "_ahead",
+        "_ahead_bytes",
         "_ahead_epoch",
         "_asked_after",
         "_channel",
@@ -63,7 +64,7 @@ class Replica:
         self._history = history
         self._members = members  # of the namespace, by room
         self._tell_missed = tell_missed
-        self.stream = Stream(history, name, "")
+        self.stream = Stream(history, name, "", node.stats)
         self.is_known = False  # whether `stream` is where the room is, or was
         self.reads = 0  # that were answered
         self._is_synced = False  # whether every message since is in it, or comes
@@ -73,6 +74,7 @@ class Replica:
         self._asked_after: int | None = None  # by that read
         # What came since that read was asked for, and is not the next: by offset.
         self._ahead: dict[int, str] = {}
+        self._ahead_bytes = 0
         self._ahead_epoch = ""
         self._is_overfull = False  # whether there was too much of it
         self._wanted: int | None = None  # somebody comes back from this offset
@@ -161,8 +163,15 @@ class Replica:
         if event.epoch != self._ahead_epoch:
             self._clear_ahead()
             self._ahead_epoch = event.epoch
-        if len(self._ahead) < self._history.messages_max:
+        history, size = self._history, size_of(event.message)
+        if event.offset in self._ahead:
+            pass  # it was given twice
+        elif not self._ahead or (
+            len(self._ahead) < history.messages_max
+            and self._ahead_bytes + size <= history.bytes_max
+        ):
             self._ahead[event.offset] = event.message
+            self._ahead_bytes += size
         else:
             self._is_overfull = True
         self._is_synced = False
@@ -226,10 +235,10 @@ class Replica:
             return
         if first <= stream.floor <= event.offset:
             now = self._turn.now
-            for offset in range(stream.floor, first - 1, -1):
-                message = stream.number(event.messages[offset - first], offset)
-                stream.entries.appendleft((message, now))
-            stream.floor = first - 1
+            while stream.floor >= first:
+                if not stream.prepend(event.messages[stream.floor - first], now):
+                    self._is_complete = True  # all that there is room for
+                    break
         self._note_end(first)
         for message in event.messages[max(0, stream.offset + 1 - first) :]:
             self._apply(message)
@@ -249,9 +258,10 @@ class Replica:
         ahead, stream = self._ahead, self.stream
         if self._ahead_epoch == stream.epoch:
             while (message := ahead.pop(stream.offset + 1, None)) is not None:
+                self._ahead_bytes -= size_of(message)
                 self._apply(message)
             for offset in [each for each in ahead if each <= stream.offset]:
-                del ahead[offset]
+                self._ahead_bytes -= size_of(ahead.pop(offset))
         if ahead or self._is_overfull:
             self._is_synced = False
 
@@ -282,4 +292,5 @@ class Replica:
 
     def _clear_ahead(self) -> None:
         self._ahead.clear()
+        self._ahead_bytes = 0
         self._is_overfull = False

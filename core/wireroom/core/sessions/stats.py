@@ -51,6 +51,7 @@ class Stats:
     refused_publishes: int = 0  # `BackplaneAwayError`
     bad_publishes: int = 0  # of other programs or versions, on our channels
     backplane_losses: int = 0  # times that it went away
+    dropped_history_messages: int = 0  # out of a room's history, for `History.bytes_max`
     histories_lost: int = 0  # rooms whose members here were told that messages are missed
 
     closes: dict[tuple[int, EndedBy], int] = dataclasses.field(default_factory=dict)

@@ -33,6 +33,11 @@ def as_object(message: Message) -> str:
     )
 
 
+def size_of(message: str) -> int:
+    """Bytes in UTF-8."""
+    return len(message) if message.isascii() else len(message.encode("utf-8", "surrogatepass"))
+
+
 @final
 class Stream:
     """One room's messages, from the oldest that is kept (`floor` + 1) to the newest (`offset`)."""
@@ -41,6 +46,8 @@ class Stream:
         "_before",
         "_after",
         "_history",
+        "_stats",
+        "bytes",
         "entries",
         "epoch",
         "floor",
@@ -51,10 +58,16 @@ class Stream:
     )
 
     def __init__(
-        self, history: History, name: str, epoch: str, owner: Streams | None = None
+        self,
+        history: History,
+        name: str,
+        epoch: str,
+        stats: Stats,
+        owner: Streams | None = None,
     ) -> None:
         self.owner = owner
         self._history = history
+        self._stats = stats
         self.name = name
         room = msgspec.json.encode(name).decode()
         self._before = f'"position":{{"room":{room},"offset":'
@@ -68,6 +81,7 @@ class Stream:
         self.offset = 0
         self.floor = 0
         self.entries: deque[tuple[str, float]] = deque()  # messages, and when they were put in
+        self.bytes = 0  # of the messages
 
     @property
     def position(self) -> Position:
@@ -84,10 +98,29 @@ class Stream:
         self.offset += 1
         numbered = self.number(message, self.offset)
         self.entries.append((numbered, now))
+        self.bytes += size_of(numbered)
         while len(self.entries) > self._history.messages_max:
-            self.entries.popleft()
-            self.floor += 1
+            self._drop()
+        while self.bytes > self._history.bytes_max:
+            self._drop()
+            self._stats.dropped_history_messages += 1
         return numbered
+
+    def prepend(self, message: str, now: float) -> bool:
+        """Keep the message that came before the oldest; False if there is no room for it."""
+        numbered = self.number(message, self.floor)
+        size = size_of(numbered)
+        if self.bytes + size > self._history.bytes_max:
+            return False
+        self.entries.appendleft((numbered, now))
+        self.bytes += size
+        self.floor -= 1
+        return True
+
+    def _drop(self) -> None:
+        """Let go of the oldest."""
+        self.bytes -= size_of(self.entries.popleft()[0])
+        self.floor += 1
 
     def kept(self, after: Position | None) -> Kept:
         """The messages after a position that are kept; all, if it is of another epoch, or None."""
@@ -101,8 +134,7 @@ class Stream:
         """Let go of what is too old."""
         since = now - self._history.age_s
         while self.entries and self.entries[0][1] <= since:
-            self.entries.popleft()
-            self.floor += 1
+            self._drop()
 
     def check(self) -> None:
         """It is time to let go of something, or of all of it; the hub's clock calls this."""
@@ -141,7 +173,7 @@ class Streams:
         stream = self._streams.get(name)
         if stream is None:
             epoch = f"{self._epoch}.{self.turn.next_number()}"
-            stream = self._streams[name] = Stream(self.history, name, epoch, self)
+            stream = self._streams[name] = Stream(self.history, name, epoch, self._stats, self)
             self.turn.deadlines.set(stream, now + self.history.age_s)
         stream.used_at = now
         stream.trim(now)
