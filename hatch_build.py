@@ -1,4 +1,4 @@
-"""The build hook: compiles the hot modules of the core with mypyc while a wheel is built.
+"""The build hook: compiles the hot modules with mypyc while a wheel is built.
 
 Such a wheel holds each of them twice: as an extension module, which Python prefers, and as its
 source. Without a C compiler, or where compiling fails, the wheel is plain, and says so while it is
@@ -25,32 +25,33 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PACKAGE = "wireroom.core"
-SOURCE_ROOT = "core"
+SOURCE_ROOTS = {"wireroom.core": "core", "wireroom.transports": "transports"}
 
 # What the profile of a busy server shows. Not among them: classes that applications derive
 # from, and what runs once a connection or at the start.
 HOT_MODULES = (
-    "deadlines",
-    "dispatch.context",
-    "dispatch.module",
-    "hub",
-    "serving.calls",
-    "serving.closing",
-    "serving.messages",
-    "serving.timeouts",
-    "sessions.ids",
-    "sessions.outbox",
-    "sessions.registry",
-    "sessions.rooms",
-    "sessions.sending",
-    "sessions.session",
-    "sessions.stats",
-    "sessions.users",
-    "turn",
-    "wire.frames",
-    "wire.framing_engine",
-    "wire.masking",
+    "wireroom.core.deadlines",
+    "wireroom.core.dispatch.context",
+    "wireroom.core.dispatch.module",
+    "wireroom.core.hub",
+    "wireroom.core.serving.calls",
+    "wireroom.core.serving.closing",
+    "wireroom.core.serving.messages",
+    "wireroom.core.serving.timeouts",
+    "wireroom.core.sessions.ids",
+    "wireroom.core.sessions.outbox",
+    "wireroom.core.sessions.registry",
+    "wireroom.core.sessions.rooms",
+    "wireroom.core.sessions.sending",
+    "wireroom.core.sessions.session",
+    "wireroom.core.sessions.stats",
+    "wireroom.core.sessions.users",
+    "wireroom.core.turn",
+    "wireroom.core.wire.frames",
+    "wireroom.core.wire.framing_engine",
+    "wireroom.core.wire.masking",
+    "wireroom.transports.socket_callbacks",
+    "wireroom.transports.readiness",
 )
 
 # mypy has to see the types of the runtime dependencies too; they are added to these.
@@ -83,9 +84,7 @@ class CompileHook(BuildHookInterface[Any]):
             self.app.display_warning(f"The core is not compiled, and will be slower: {error}")
             return
         self.app.display_info(f"The core is compiled: {len(HOT_MODULES)} modules")
-        build_data["force_include"].update(
-            {str(path): f"wireroom/core/{name}" for name, path in extensions.items()}
-        )
+        build_data["force_include"].update({str(path): name for name, path in extensions.items()})
         build_data["infer_tag"] = True
         build_data["pure_python"] = False
 
@@ -97,13 +96,12 @@ class CompileHook(BuildHookInterface[Any]):
 
 
 def compile_modules(root: Path, folder: Path) -> dict[str, Path]:
-    """Compile `HOT_MODULES` in `folder`: extension modules by their path within the package."""
+    """Compile `HOT_MODULES` in `folder`: extension modules by their path within a wheel."""
     from mypyc.build import mypycify
     from setuptools import Distribution  # type: ignore[import-untyped]
 
-    package = f"{SOURCE_ROOT}/{PACKAGE.replace('.', '/')}"
     # Relative to `root`, for tracebacks name the sources as they are named here.
-    sources = [f"{package}/{module.replace('.', '/')}.py" for module in HOT_MODULES]
+    sources = [_source(module) for module in HOT_MODULES]
     settings = ["--config-file", "pyproject.toml", "--cache-dir", str(folder / "cache")]
     with contextlib.chdir(root):
         try:
@@ -111,7 +109,7 @@ def compile_modules(root: Path, folder: Path) -> dict[str, Path]:
                 [*settings, *sources],
                 target_dir=str(folder / "c"),
                 # One library of all modules, so that they call each other as C functions do.
-                group_name=f"{PACKAGE}.compiled",
+                group_name="wireroom.core.compiled",
                 debug_level="0",
             )
         except SystemExit as error:  # so it ends after it has printed what is wrong
@@ -123,9 +121,14 @@ def compile_modules(root: Path, folder: Path) -> dict[str, Path]:
     command.build_temp = str(folder / "o")
     command.ensure_finalized()
     command.run()
-    built = folder / "lib" / PACKAGE.replace(".", "/")
+    built = folder / "lib"
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     return {path.relative_to(built).as_posix(): path for path in built.rglob(f"*{suffix}")}
+
+
+def _source(module: str) -> str:
+    package = ".".join(module.split(".")[:2])
+    return f"{SOURCE_ROOTS[package]}/{module.replace('.', '/')}.py"
 
 
 def _obstacle() -> str:

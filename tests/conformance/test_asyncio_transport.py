@@ -120,47 +120,49 @@ def test_a_send_from_another_task_wakes_the_server(run: RunLoop) -> None:
     run(main())
 
 
-def receive(connection: asyncio.BufferedProtocol, data: bytes) -> None:
-    """What a loop does with what it has read."""
-    memoryview(connection.get_buffer(-1))[: len(data)] = data
-    connection.buffer_updated(len(data))
+@pytest.mark.skipif(not hasattr(socket, "SOCK_SEQPACKET"), reason="each write is to be seen")
+def test_many_messages_in_a_read_are_one_write(run: RunLoop) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        app = make_app(deflate=None, limits=Limits(ping_interval_s=1e9))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            theirs.setblocking(False)
+            async with Server(app, port=None, grace_s=0.0) as server:
+                await server.adopt(ours)
+                await loop.sock_sendall(theirs, UPGRADE % b"/inline")
+                assert (await loop.sock_recv(theirs, 4096)).endswith(b"\r\n\r\n")
+                await loop.sock_sendall(theirs, b"\x81\x81\x00\x00\x00\x00a" * 32)
+                assert await loop.sock_recv(theirs, 4096) == b"\x81\x01a" * 32
+
+    run(main())
 
 
-def test_many_messages_in_a_turn_are_one_write() -> None:
-    class Pipe(asyncio.Transport):
-        """Counts writes."""
+def test_what_arrives_while_more_than_a_turn_of_it_waits_is_read_to_the_end(run: RunLoop) -> None:
+    async def main() -> None:
+        async with Server(make_app(), port=0) as server, contextlib.AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(client(server, "/inline")) for _ in range(300)
+            ]
+            for each in clients:
+                await each.send("a")
+            assert [await each.recv() for each in clients] == ["a"] * 300
 
-        def __init__(self) -> None:
-            super().__init__({"peername": ("10.0.0.1", 4000)})
-            self.written: list[bytes] = []
+    run(main())
 
-        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-            assert (high, low) == (0, 0)
 
-        def write(self, data: Any) -> None:
-            self.written.append(bytes(data))
+def test_a_loop_that_cannot_watch_sockets_is_named() -> None:
+    class Proactor(asyncio.SelectorEventLoop):
+        """As Windows' own loop."""
+
+        add_reader = asyncio.AbstractEventLoop.add_reader
 
     async def main() -> None:
-        async with Server(
-            make_app(deflate=None, limits=Limits(ping_interval_s=1e9)), port=0
-        ) as server:
-            # The protocol that create_server would make, on a transport that counts.
-            from wireroom.transports.asyncio import _Connection
+        with pytest.raises(ConfigurationError, match="cannot watch sockets"):
+            await Server(make_app(), port=0).start()
 
-            connection, pipe = _Connection(server), Pipe()
-            connection.connection_made(pipe)
-            receive(connection, UPGRADE % b"/inline")
-            await asyncio.sleep(0)
-            pipe.written.clear()
-            frame = b"\x81\x81\x00\x00\x00\x00a"
-            for _ in range(8):
-                receive(connection, frame * 4)
-            assert pipe.written == []
-            await asyncio.sleep(0)
-            assert pipe.written == [b"\x81\x01a" * 32]
-            connection.connection_lost(None)
-
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=Proactor) as runner:
+        runner.run(main())
 
 
 def test_a_handler_that_never_ends_is_cancelled_after_its_session(run: RunLoop) -> None:

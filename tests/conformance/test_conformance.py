@@ -13,6 +13,7 @@ from harnesses import (
     run_anyio_trio,
     run_asyncio,
     run_uvloop,
+    run_without_epoll,
 )
 from wireroom.transports.anyio import Server as AnyioServer
 from wireroom.transports.asyncio import Server as AsyncioServer
@@ -20,6 +21,7 @@ from wireroom.transports.conformance import Harness, Suite
 
 HARNESSES: dict[str, Callable[[], Harness]] = {
     "asyncio": lambda: LoopHarness(AsyncioServer, run_asyncio),
+    "asyncio-no-epoll": lambda: LoopHarness(AsyncioServer, run_without_epoll),
     "uvloop": lambda: LoopHarness(AsyncioServer, run_uvloop),
     "anyio-asyncio": lambda: LoopHarness(AnyioServer, run_anyio_asyncio),
     "anyio-trio": lambda: LoopHarness(AnyioServer, run_anyio_trio),

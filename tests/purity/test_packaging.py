@@ -89,7 +89,7 @@ def test_compiled_wheel_imports_both_roots(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as files:
         names = files.namelist()
     for module in HOT_MODULES:
-        path = f"wireroom/core/{module.replace('.', '/')}"
+        path = module.replace(".", "/")
         assert f"{path}.py" in names
         assert f"{path}{sysconfig.get_config_var('EXT_SUFFIX')}" in names
     environment = make_environment(tmp_path / "venv", *runtime_dependencies())
@@ -117,7 +117,7 @@ def test_a_wheel_is_plain_where_the_c_compiler_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", HOT_MODULES)
 def test_compiled_tells_of_each_hot_module(module: str) -> None:
-    file = importlib.import_module(f"wireroom.core.{module}").__file__
+    file = importlib.import_module(module).__file__
     assert file is not None
     assert wireroom.core.compiled is (Path(file).suffix != ".py")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -10,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import anyio
+import pytest
 import uvloop
 
 from wireroom.core import App, Hub
@@ -35,6 +38,16 @@ def run_uvloop(main: Main) -> None:
     """In uvloop's."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def run_without_epoll(main: Main) -> None:
+    """In asyncio's own loop, as on a system without epoll(7)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(select, "epoll", raising=False)
+        with asyncio.Runner(
+            loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
+        ) as runner:
+            runner.run(main())
 
 
 def run_anyio_asyncio(main: Main) -> None:

@@ -1,13 +1,14 @@
-"""The asyncio transport: callback protocols around a hub.
+"""The asyncio transport: callbacks of a loop around a hub.
 
     asyncio.run(serve(app, "127.0.0.1", 8301))          # until SIGINT or SIGTERM
     run(app, "127.0.0.1", 8301, uvloop=True)            # the same, with a loop of its own
     async with Server(app, "127.0.0.1", 0) as server:   # inside a program that already runs
         print(server.addresses)
 
-Inputs go to the hub as they come, and each is followed by a drain, once a loop turn, so that each
+Inputs go to the hub as they come, and those of a loop turn are followed by one drain, so that each
 connection costs one write a turn however many messages it got. Bytes are taken from the hub only
-while the socket accepts them. It knows no rule of the protocol.
+while the socket accepts them. The sockets are read and written without asyncio's own transports
+(`socket_callbacks.py`), by any loop that can watch them: asyncio's selector loops, and uvloop.
 """
 
 from __future__ import annotations
@@ -18,175 +19,38 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack, cast, final
+from typing import Any, Final, Self, TypeVar, Unpack, final
 
 from wireroom.backplanes.link import Backplane
 from wireroom.core import (
     App,
     ConfigurationError,
     Hub,
-    IdsExhaustedError,
     Invocation,
     LocalProtocolError,
     Wait,
 )
 from wireroom.core.backplane import BackplaneInput
+from wireroom.core.wire.request import Address
 
-from .drain import FLUSH_S, ShutdownReport
-from .listening import (
-    BACKLOG,
-    SocketOptions,
-    close_listeners,
-    format_address,
-    open_listeners,
-    peer_address,
-)
+from .drain import ShutdownReport
+from .listening import SocketOptions, accept_all
 from .loops import Drive, LoopDrain
-from .sockets import check_adoptable, set_no_delay
+from .readiness import LoopTurn, Readiness, new_readiness
+from .servers import Listeners, ServerOptions
+from .socket_callbacks import Connection, write_all
+from .sockets import check_adoptable, peer_of
 
 T = TypeVar("T")
 
 logger: Final = logging.getLogger("wireroom.asyncio")
 
-_READ_BYTES: Final = 256 * 1024  # read at most at once
-_REFUSAL_LINGER_S: Final = 1.0  # for a refused peer to ask, and to read its 503
-
 
 @final
-class _Connection(asyncio.BufferedProtocol):
-    """One socket: asyncio's callbacks become inputs of the hub, and its outputs are carried out.
-
-    All connections of a server are read into one buffer, since the hub has taken what it needs
-    when `buffer_updated` returns. A `Protocol` would cost an allocation of 256 KiB a read.
-    """
-
-    __slots__ = ("_received", "_refusal", "_secure", "_server", "accepts", "fd", "transport")
-
-    def __init__(self, server: Server, received: bytes = b"") -> None:
-        self._server = server
-        self._received = received  # by who had the socket before
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
-        self.fd = 0  # none
-        self._secure = False  # whether this is TLS
-        self._refusal = b""  # the response for a peer that got no fd
-        self.accepts = True  # whether the socket takes bytes
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        self.transport = transport
-        self._secure = transport.get_extra_info("ssl_object") is not None
-        # TCP pauses above `high` bytes, TLS at `high`: with 0, when there is nothing to write.
-        transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:  # asyncio does this only for sockets that it has made itself
-            set_no_delay(sock)
-        server = self._server
-        server.handshakes.pop(self, None)
-        server.sockets.add(self)
-        try:
-            self.fd = server.hub.connect(
-                peer_address(transport.get_extra_info("peername")),
-                now=server.time(),
-                secure=self._secure,
-                client_certificate=transport.get_extra_info("peercert"),
-            )
-        except IdsExhaustedError as error:
-            logger.warning("connection refused: %s", error)
-            self._refusal = error.response
-            server.loop.call_later(_REFUSAL_LINGER_S, transport.close)
-            if self._received:
-                self._refuse()
-            return
-        server.remember(self)
-        if self._received:
-            server.hub.receive_data(self.fd, self._received, now=server.now)
-            self._received = b""
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._server.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.fd:
-            server = self._server
-            if not server.drain_scheduled:
-                server.schedule_drain()
-            server.hub.receive_data(self.fd, server.buffer[:nbytes].tobytes(), now=server.now)
-        elif self._refusal:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        """Answer, now that the peer has asked; it has until the linger time to read that."""
-        self.transport.write(self._refusal)
-        self._refusal = b""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-
-    def eof_received(self) -> bool:
-        if not self.fd:
-            return False
-        self._server.hub.receive_eof(self.fd, now=self._server.time())
-        self._server.schedule_drain()
-        return not self._secure  # the hub says when to close, where the loop lets it
-
-    def pause_writing(self) -> None:
-        self.accepts = False
-        self._server.full.add(self)
-        self.report_unsent()
-
-    def resume_writing(self) -> None:
-        self.accepts = True
-        self._server.full.discard(self)
-        if self.fd:
-            server = self._server
-            server.hub.bytes_unsent(self.fd, 0, now=server.time())
-            self.write()
-            server.schedule_drain()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        server = self._server
-        if self.fd:
-            server.hub.connection_lost(self.fd, now=server.time())
-        server.forget(self)
-
-    def report_unsent(self) -> None:
-        """Say how much the socket has not taken."""
-        if self.fd:
-            size = self.transport.get_write_buffer_size()
-            self._server.hub.bytes_unsent(self.fd, size, now=self._server.time())
-            self._server.schedule_drain()
-
-    def write(self) -> None:
-        """Take what the hub has for this connection, if the socket accepts it, and write it."""
-        if not self.accepts:
-            return
-        buffers = self._server.hub.data_to_send(self.fd)
-        if buffers:
-            self.transport.write(buffers[0] if len(buffers) == 1 else b"".join(buffers))
-
-    def pause_reading(self) -> None:
-        self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self.transport.resume_reading()
-
-    def shutdown_write(self) -> None:
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-
-    def disconnect(self, *, abort: bool) -> None:
-        if abort:
-            self.transport.abort()
-        else:
-            self.transport.close()
-
-
-@final
-class Server(LoopDrain[_Connection]):
+class Server(LoopDrain[Connection]):
     """An app on listening sockets, in a running loop; an async context manager.
 
     Where it listens (`host`, `port`, `unix` …) is told as `listening.ListenOptions` says, with TLS
@@ -223,29 +87,19 @@ class Server(LoopDrain[_Connection]):
         )
         self._backplane_task: asyncio.Task[None] | None = None
         app.check_loop("asyncio")
-        self.sockets: set[_Connection] = set()  # all connections, and the refused
-        self.full: set[_Connection] = set()  # those whose sockets take no bytes for now
-        self.handshakes: dict[_Connection, float] = {}  # TLS's, by when they began
-        self._tls_failures = 0
-        self.now = 0.0  # of the loop turn's first input, which is good enough for the others
-        self.buffer = memoryview(bytearray(_READ_BYTES))
-        self._host = host
-        self._port = port
-        self._listen = listen
+        self.sockets: set[Connection] = set()  # all connections, and the refused
+        self.full: set[Connection] = set()  # those whose sockets take no bytes for now
+        self.tls_failures = 0  # TLS handshakes that failed, or were not done in time
+        self.turn: LoopTurn
+        self.readiness: Readiness
         self._ssl = ssl
-        self._listeners: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._listeners = Listeners(logger, host=host, port=port, **listen)
         self._tasks: dict[Invocation, asyncio.Task[None]] = {}
         self._parked: dict[Invocation, asyncio.Future[None]] = {}
-        self.drain_scheduled = False
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0  # uvloop's own handles do not all tell
         self._started = False
-        self._report: ShutdownReport | None = None
-        self._quiet = asyncio.Event()  # set while there is no connection and no handler
-        self._quiet.set()
-        self._stop = asyncio.Event()
-        self._stopped_now = asyncio.Event()
+        self._is_accepting = False
         self.loop: asyncio.AbstractEventLoop
 
     # -- life ---------------------------------------------------------------------------------
@@ -257,21 +111,16 @@ class Server(LoopDrain[_Connection]):
             raise LocalProtocolError("a Server is started once; make another")
         self._started = True
         self.loop = asyncio.get_running_loop()
+        self.turn = LoopTurn(self.loop.time, self.loop.call_soon, self.drain)
+        self.readiness = new_readiness(self.loop, self.turn)
         self.begin()
-        self.schedule_drain()  # periodic handlers need a timer, connections or not
+        self.turn.begin()  # periodic handlers need a timer, connections or not
         if self.backplane is not None and self.link is not None:
             self._backplane_task = self.loop.create_task(self.backplane.run(self.link))
-        self._listeners = open_listeners(host=self._host, port=self._port, **self._listen)
-        timeout = None if self._ssl is None else self.hub.limits.head_timeout_s
-        for listener in self._listeners:
-            server = await self.loop.create_server(
-                self._new_connection,
-                sock=listener,
-                ssl=self._ssl,
-                ssl_handshake_timeout=timeout,
-                backlog=self._listen.get("backlog", BACKLOG),
-            )
-            self._servers.append(server)
+        self._listeners.open()
+        self._is_accepting = True
+        for listener in self._listeners.sockets:
+            self._accept_from(listener)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -288,7 +137,7 @@ class Server(LoopDrain[_Connection]):
     @property
     def addresses(self) -> Sequence[Any]:
         """Where it listens, as `socket.getsockname()` gives it."""
-        return [each.getsockname() for each in self._listeners]
+        return self._listeners.addresses
 
     async def adopt(
         self,
@@ -307,20 +156,14 @@ class Server(LoopDrain[_Connection]):
         if not self._started:
             raise LocalProtocolError("start the server first")
         sock.setblocking(False)
-        await self.loop.connect_accepted_socket(
-            lambda: _Connection(self, received),
-            sock,
-            ssl=ssl,
-            ssl_handshake_timeout=None if ssl is None else self.hub.limits.head_timeout_s,
-        )
+        self.sockets.add(Connection(self, sock, peer_of(sock), ssl, received))
 
     async def call(self, function: Callable[[Hub], T]) -> T:
         """Call `function(hub)` as an input of the hub, from any task of any loop, and give what it
         gives; what it sends is sent at once. From another thread, see `call_from_thread`."""
         if asyncio.get_running_loop() is not self.loop:
             return await asyncio.wrap_future(self.call_from_thread(function))
-        self.schedule_drain()
-        self.hub.woken(now=self.now)
+        self.hub.woken(now=self.turn.begin())
         return function(self.hub)
 
     def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
@@ -333,166 +176,94 @@ class Server(LoopDrain[_Connection]):
     def _answer(self, function: Callable[[Hub], T], future: concurrent.futures.Future[T]) -> None:
         if not future.set_running_or_notify_cancel():
             return
-        self.schedule_drain()
-        self.hub.woken(now=self.now)
+        self.hub.woken(now=self.turn.begin())
         try:
             future.set_result(function(self.hub))
         except BaseException as error:
             future.set_exception(error)
 
-    def post(self, call: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and the hub with it
-            self.loop.call_soon_threadsafe(self._take_posted, call)
-
     def deliver(self, events: Sequence[BackplaneInput]) -> None:
-        self.schedule_drain()
+        now = self.turn.begin()
         for event in events:
-            self.hub.deliver(event, now=self.now)
-
-    def _take_posted(self, call: Callable[[], None]) -> None:
-        self.schedule_drain()
-        self.hub.woken(now=self.now)
-        call()
-
-    def stop(self) -> None:
-        """Make `serve_forever` return; said twice, end now, without waiting for anybody."""
-        if self._stop.is_set():
-            self._stopped_now.set()
-        self._stop.set()
-
-    async def serve_forever(self) -> None:
-        """Wait until `stop` is called, or this is cancelled."""
-        await self._stop.wait()
+            self.hub.deliver(event, now=now)
 
     async def close(self) -> ShutdownReport:
         """Close every session, wait for them and their handlers, and abort the rest."""
         if self._report is None:
-            self._report = await self._close()
+            if self._started:
+                self._stop_accepting()
+                await self.end()
+            self._report = self.report()
         return self._report
 
-    async def _close(self) -> ShutdownReport:
-        if self.linger_s > 0 and self._started:
-            await self._linger()
-        await self._stop_accepting()
-        for server in self._servers:
-            server.close()
-        close_listeners(self._listeners)
-        self._listeners = []
-        if not self._started:
-            return self.report()
-        self.begin_shutdown()
-        self.drain()
-        if not await self._wait_quiet(self.spread_s + self.grace_s):
-            self.abort_rest()
-            await self._wait_quiet(1.0)
-        for connection in list(self.sockets):  # refused ones that linger
-            connection.transport.abort()
-        self.drain()
-        if self._backplane_task is not None and self.link is not None:
-            await self.link.flush(lambda: self.is_said, FLUSH_S)
+    def _stop_accepting(self) -> None:
+        for listener in self._listeners.sockets:
+            self._accept(listener)  # those who have connected by now
+            self.loop.remove_reader(listener)
+        self._is_accepting = False
+        self._listeners.close()
+
+    async def end(self) -> None:
+        await super().end()
+        for connection in list(self.sockets):  # refused ones that linger, and TLS handshakes
+            connection.disconnect(abort=True)
+        if self._backplane_task is not None:
             self._backplane_task.cancel()
             await asyncio.wait([self._backplane_task])
         if self._timer is not None:
             self._timer.cancel()
         self.drain()
-        return self.report()
+        self.readiness.close()
 
-    async def _stop_accepting(self) -> None:
-        """Accept nobody more, and have everybody who was accepted."""
-        if isinstance(self.loop, asyncio.SelectorEventLoop):
-            # Closed at once, asyncio's server would lose whom it has accepted in this turn of the
-            # loop: a task makes the transport in the next, and the protocol has it after that.
-            for listener in self._listeners:
-                self.loop.remove_reader(listener)
-            for _ in range(3):
-                await asyncio.sleep(0)
-        else:
-            for server in self._servers:
-                server.close()
+    # -- connections --------------------------------------------------------------------------
 
-    async def _linger(self) -> None:
-        """Serve on for a while, but nobody new."""
-        await self._stop_accepting()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.linger_s):
-                await self._stopped_now.wait()
+    def _accept_from(self, listener: socket.socket) -> None:
+        if self._is_accepting:
+            self.loop.add_reader(listener, self._accept, listener)
 
-    async def wait_idle(self) -> None:
-        """Wait until there is no connection and no handler."""
-        await self._quiet.wait()
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connections, _, exhausted = accept_all(listener)
+        except OSError as error:  # the listener is of no use
+            connections, exhausted = [], error
+        for sock, address in connections:
+            self.sockets.add(Connection(self, sock, address, self._ssl, b""))
+        if exhausted is not None:
+            self.loop.remove_reader(listener)
+            delay_s = self._listeners.pressure.exhausted(exhausted, now=self.time())
+            self.loop.call_later(delay_s, self._accept_from, listener)
 
-    async def _wait_quiet(self, seconds: float) -> bool:
-        """Whether all connections and handlers ended in time; False at once after `stop`."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._quiet, self._stopped_now)]
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for each in waits:
-            each.cancel()
-        return self._quiet.is_set()
+    def tls_failed(self, address: Address, error: Exception) -> None:
+        """A TLS handshake failed, or was not done in time."""
+        self.tls_failures += 1
+        logger.info("TLS handshake with %s failed: %s", address, error)
 
-    def _new_connection(self) -> _Connection:
-        connection = _Connection(self)
-        if self._ssl is not None:
-            self._count_tls_failures()
-            self.handshakes[connection] = self.time()
-        return connection
-
-    @property
-    def tls_failures(self) -> int:
-        """TLS handshakes that failed, or were not done in time. asyncio tells nobody, so each is
-        counted when its time is up."""
-        self._count_tls_failures()
-        return self._tls_failures
-
-    def _count_tls_failures(self) -> None:
-        until = self.time() - self.hub.limits.head_timeout_s
-        while self.handshakes:
-            connection, begun = next(iter(self.handshakes.items()))
-            if begun > until:
-                break
-            del self.handshakes[connection]
-            self._tls_failures += 1
-
-    def remember(self, connection: _Connection) -> None:
-        """`connection` has a socket, and an fd."""
+    def remember(self, connection: Connection) -> None:
+        """`connection` has an fd."""
         self.connections[connection.fd] = connection
-        self._quiet.clear()
-        self.schedule_drain()
 
-    def forget(self, connection: _Connection) -> None:
+    def forget(self, connection: Connection) -> None:
         """The socket of `connection` is gone."""
         self.sockets.discard(connection)
         self.full.discard(connection)
         self.connections.pop(connection.fd, None)
         self.check_quiet()
-        self.schedule_drain()
-
-    def check_quiet(self) -> None:
-        if self.is_quiet:
-            self._quiet.set()
+        self.turn.begin()
 
     # -- draining the hub ---------------------------------------------------------------------
+
+    def write_all(self, fds: Sequence[int]) -> None:
+        write_all(fds, self.connections)
 
     def time(self) -> float:
         return self.loop.time()
 
     def _woken(self) -> None:
         """Application code acts between two inputs of ours."""
-        self.schedule_drain()
-        self.hub.woken(now=self.now)
-
-    def schedule_drain(self) -> None:
-        """Drain at the end of this loop turn."""
-        if not self.drain_scheduled:
-            self.drain_scheduled = True
-            self.now = self.loop.time()
-            self.loop.call_soon(self._drain_once)
+        self.hub.woken(now=self.turn.begin())
 
     def stepped(self) -> None:
-        self.schedule_drain()
-
-    def _drain_once(self) -> None:
-        self.drain_scheduled = False
-        self.drain()
+        self.turn.begin()
 
     def arm(self, when: float | None) -> None:
         """One timer; one that is early costs a look, so it is moved only to be earlier."""
@@ -509,14 +280,9 @@ class Server(LoopDrain[_Connection]):
         self._timer = None
         for connection in self.full:
             connection.report_unsent()
-        self.hub.handle_timeout(now=self.time())
-        self.schedule_drain()
+        self.hub.handle_timeout(now=self.turn.begin())
 
     # -- handlers -----------------------------------------------------------------------------
-
-    def start_handler(self, invocation: Invocation) -> None:
-        self._quiet.clear()
-        super().start_handler(invocation)
 
     def start_task(self, invocation: Invocation) -> None:
         task = self.loop.create_task(self._drive(invocation), name=invocation.name)
@@ -575,33 +341,18 @@ async def serve(
     host: str | None = "127.0.0.1",
     port: int = 8301,
     *,
-    ssl: ssl.SSLContext | None = None,
-    grace_s: float = 5.0,
-    spread_s: float = 0.0,
-    close_code: int = 1001,
-    backplane: Backplane | None = None,
     handle_signals: bool = True,
     on_ready: Callable[[Server], object] | None = None,
-    **listen: Unpack[SocketOptions],
+    **options: Unpack[ServerOptions],
 ) -> ShutdownReport:
     """Serve until SIGINT or SIGTERM (or cancellation): then a Close for every session, and at most
     `grace_s` seconds. A second signal ends it at once. `on_ready` is called when it listens.
 
     For the other parameters and what is raised, see `Server`.
     """
-    server = Server(
-        app,
-        host,
-        port,
-        ssl=ssl,
-        grace_s=grace_s,
-        spread_s=spread_s,
-        close_code=close_code,
-        backplane=backplane,
-        **listen,
-    )
+    server = Server(app, host, port, **options)
     async with server:
-        logger.info("listening on %s", ", ".join(map(format_address, server.addresses)))
+        logger.info("listening on %s", server._listeners)
         remove = _handle_signals(server) if handle_signals else None
         try:
             if on_ready is not None:
@@ -630,6 +381,8 @@ def run(
         except ImportError as error:
             raise ConfigurationError("uvloop", "is not installed: wireroom[uvloop]") from error
         loop_factory = new_event_loop
+    elif sys.platform == "win32":
+        loop_factory = asyncio.SelectorEventLoop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(serve(app, host, port, **options))
 
