@@ -219,11 +219,12 @@ def run(
     port: int = 8301,
     *,
     backend: Literal["asyncio", "trio"] = "asyncio",
-    **options: Any,
+    on_ready: Callable[[Server], object] | None = None,
+    **options: Unpack[ServerOptions],
 ) -> ShutdownReport:
     """`serve` in a loop of its own, until SIGINT or SIGTERM."""
 
     async def main() -> ShutdownReport:
-        return await serve(app, host, port, handle_signals=True, **options)
+        return await serve(app, host, port, handle_signals=True, on_ready=on_ready, **options)
 
     return anyio.run(main, backend=backend)

@@ -44,7 +44,7 @@ from wireroom.core.backplane import (
 )
 from wireroom.core.turn import Enter
 
-from .log_fields import session_fields
+from .log_outputs import log_fact, log_failure
 
 
 class Connection(Protocol):
@@ -232,60 +232,16 @@ class Drain(ABC, Generic[C]):
                 if output.invocation in self.handlers:
                     self.cancel_handler(output.invocation)
             case HandlerFailed():
-                self._report_failure(output)
+                log_failure(self.logger, output, self.hub.session(output.fd))
             case SessionOpened() | SessionClosed() | RequestAnswered():
                 if self.logger.isEnabledFor(logging.DEBUG):
-                    self._log_fact(output)
+                    log_fact(self.logger, output)
             case Publish() | Append() | ReadHistory() | Subscribe() | Unsubscribe():
                 if self.link is not None:
                     self.link.put(output)
             case Disconnect() | ShutdownWrite() | PauseReading() | ResumeReading():
                 if (connection := self.connections.get(output.fd)) is not None:
                     self._carry_out_on(connection, output)
-
-    def _report_failure(self, failed: HandlerFailed) -> None:
-        session = self.hub.session(failed.fd)
-        fields = {"fd": failed.fd} if session is None else session_fields(session)
-        self.logger.error(
-            "handler %s failed (fd %d)",
-            failed.handler,
-            failed.fd,
-            exc_info=failed.error,
-            extra={"event": "handler_failed", "handler": failed.handler, **fields},
-        )
-
-    def _log_fact(self, fact: SessionOpened | SessionClosed | RequestAnswered) -> None:
-        """For people, and with fields for programs."""
-        match fact:
-            case SessionOpened():
-                fields = {"event": "session_opened", **session_fields(fact.session)}
-                self.logger.debug("fd %d opened %s", fact.fd, fact.path, extra=fields)
-            case SessionClosed():
-                fields = {
-                    "event": "session_closed",
-                    "code": fact.code,
-                    "reason": fact.reason,
-                    **session_fields(fact.session),
-                }
-                self.logger.debug(
-                    "fd %d closed: %d %s", fact.fd, fact.code, fact.reason, extra=fields
-                )
-            case RequestAnswered():
-                fields = {
-                    "event": "request_answered",
-                    "fd": fact.fd,
-                    "method": fact.method,
-                    "target": fact.target,
-                    "status": fact.status,
-                }
-                self.logger.debug(
-                    "fd %d %s %s: %d",
-                    fact.fd,
-                    fact.method,
-                    fact.target,
-                    fact.status,
-                    extra=fields,
-                )
 
     def _carry_out_on(
         self, connection: C, output: Disconnect | ShutdownWrite | PauseReading | ResumeReading

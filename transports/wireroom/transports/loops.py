@@ -160,6 +160,16 @@ class LoopDrain(Drain[C]):
             await self.wait_until(*until)
 
 
+def settle(future: concurrent.futures.Future[T], call: Callable[[], T]) -> None:
+    """Give `future` what `call` gives or raises; nothing is called if it was cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(call())
+    except BaseException as error:
+        future.set_exception(error)
+
+
 @final
 class Drive:
     """Runs one `async def` handler where it is awaited: steps it in the hub, and waits as it

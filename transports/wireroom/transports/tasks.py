@@ -14,6 +14,7 @@ import sys
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from functools import partial
 from math import inf
 from typing import Any, TypeAlias, TypeVar, Unpack
 
@@ -23,7 +24,7 @@ from wireroom.core import App, Hub, Invocation, LocalProtocolError, Wait
 from wireroom.core.backplane import BackplaneInput
 
 from .drain import C, DrainOptions
-from .loops import Drive, LoopDrain
+from .loops import Drive, LoopDrain, settle
 
 T = TypeVar("T")
 
@@ -214,15 +215,13 @@ class TaskDrain(LoopDrain[C]):
     def _run_calls(self) -> None:
         while self._calls:
             function, future = self._calls.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                if self._clock_ended:
-                    raise LocalProtocolError("the server has ended")
-                self.hub.woken(now=self.time())
-                future.set_result(function(self.hub))
-            except BaseException as error:
-                future.set_exception(error)
+            settle(future, partial(self._call, function))
+
+    def _call(self, function: Callable[[Hub], T]) -> T:
+        if self._clock_ended:
+            raise LocalProtocolError("the server has ended")
+        self.hub.woken(now=self.time())
+        return function(self.hub)
 
     # -- other nodes --------------------------------------------------------------------------
 

@@ -10,19 +10,26 @@ Cancelling the nursery's scope tells the sessions and ends them at once; `Server
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Unpack
 
 from wireroom.core import App
 
 from . import anyio
 from .anyio import Server, serve
 from .drain import ShutdownReport
+from .servers import ServerOptions
 
 __all__ = ["Server", "run", "serve"]
 
 
 def run(
-    app: App, host: str | None = "127.0.0.1", port: int = 8301, **options: Any
+    app: App,
+    host: str | None = "127.0.0.1",
+    port: int = 8301,
+    *,
+    on_ready: Callable[[Server], object] | None = None,
+    **options: Unpack[ServerOptions],
 ) -> ShutdownReport:
     """`serve` in `trio.run`, until SIGINT or SIGTERM; the options are those of `serve`."""
-    return anyio.run(app, host, port, backend="trio", **options)
+    return anyio.run(app, host, port, backend="trio", on_ready=on_ready, **options)
