@@ -35,6 +35,28 @@ def test_those_who_are_quiet_are_forgotten() -> None:
     assert rates.take(4999, 4999.0) == 1.0
 
 
+def test_so_many_are_known_at_most() -> None:
+    rates = Rates(Rate(per_s=1.0, burst=1), keys_max=3)
+    for key in "abc":
+        assert rates.take(key, 0.0) == 0.0
+    assert rates.take("a", 0.0) == 1.0  # which was asked for last
+    assert rates.take("d", 0.0) == 0.0
+    assert len(rates) == 3
+    assert [rates.take(key, 0.0) for key in "acd"] == [1.0, 1.0, 1.0]
+    assert rates.take("b", 0.0) == 0.0
+
+
+def test_what_was_not_needed_is_given_back() -> None:
+    rates = Rates(Rate(per_s=1.0, burst=2))
+    rates.give_back("ann")
+    assert [rates.take("ann", 0.0) for _ in range(2)] == [0.0, 0.0]
+    rates.give_back("ann")
+    assert [rates.take("ann", 0.0) for _ in range(2)] == [0.0, 1.0]
+    for _ in range(3):
+        rates.give_back("ann")
+    assert [rates.take("ann", 0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+
+
 @pytest.mark.parametrize(("per_s", "burst"), [(0, 1), (-1, 1), (1, 0), (1, 0.5), (float("nan"), 1)])
 def test_rates_that_are_none(per_s: float, burst: float) -> None:
     with pytest.raises(ValueError, match="per_s > 0"):

@@ -80,6 +80,7 @@ def test_rooms_that_cannot_be_name_the_variable(name: str) -> None:
         ("DATABASE_URL", "mysql://x", "DATABASE_URL"),
         ("CHAT_ROOMS", "@1.2", "CHAT_ROOMS"),
         ("CHAT_MESSAGES_PER_S", "0", "CHAT_MESSAGES_PER_S"),
+        ("CHAT_WRONG_PASSWORDS_BURST", "0", "CHAT_WRONG_PASSWORDS_PER_S, _BURST"),
         ("CHAT_HISTORY_BYTES", "0", "CHAT_HISTORY_BYTES"),
         ("CHAT_HISTORY_BYTES", "1 MiB", "CHAT_HISTORY_BYTES"),
     ],

@@ -34,6 +34,8 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
     chat_requests_burst: float = 100.0
     chat_log_ins_per_s: float = 0.5  # from an address
     chat_log_ins_burst: float = 20.0
+    chat_wrong_passwords_per_s: float = 0.02  # of an account
+    chat_wrong_passwords_burst: float = 10.0
 
     @property
     def store_url(self) -> str:
@@ -66,7 +68,10 @@ class ChatSettings(Settings, frozen=True, forbid_unknown_fields=True):
             raise ConfigurationError("CHAT_ROOMS", str(error)) from error
 
     def rate(self, name: str) -> Rate:
-        """A rate by its name: "messages", "requests" or "log_ins". Raises `ConfigurationError`."""
+        """A rate by its name: "messages", "requests", "log_ins" or "wrong_passwords".
+
+        Raises `ConfigurationError`.
+        """
         per_s, burst = (getattr(self, f"chat_{name}_{each}") for each in ("per_s", "burst"))
         try:
             return Rate(per_s, burst)

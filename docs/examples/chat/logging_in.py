@@ -6,8 +6,10 @@ import time
 from typing import Final
 
 from accounts import Accounts, Passwords
+from guesses import Guesses
 from protocol import LoggedIn, LogIn, Register
-from rate_limits import RateLimits
+from rate_limits import RateLimits, site_of
+from rates import Rate
 from records import Account
 from refusals import refusing
 from store import Store
@@ -48,13 +50,21 @@ def register(
 @blocking
 @refusing
 def log_in(
-    ctx: Context, data: LogIn, store: Store, passwords: Passwords, issuer: TokenIssuer
+    ctx: Context,
+    data: LogIn,
+    store: Store,
+    passwords: Passwords,
+    issuer: TokenIssuer,
+    guesses: Guesses,
 ) -> LoggedIn:
-    return issue(issuer, Accounts(store, passwords).log_in(data.name, data.password))
+    with guesses.counted(data.name, site_of(ctx.session.address), ctx.hub.now):
+        account = Accounts(store, passwords).log_in(data.name, data.password)
+    return issue(issuer, account)
 
 
-def add_accounts(app: App) -> None:
-    """Serve them, to each address so often."""
+def add_accounts(app: App, wrong_passwords: Rate) -> None:
+    """Serve them, to each address so often; and so often the wrong password of a name."""
+    app.provide(Guesses, lambda: Guesses(wrong_passwords))
     module = app.module("/accounts", messages=Register | LogIn)
     module.middleware(RateLimits.of_addresses)
     module.handler(register)

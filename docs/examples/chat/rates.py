@@ -25,11 +25,12 @@ class Rate(msgspec.Struct, frozen=True):
 @final
 class Rates:
     """A bucket of tokens for each key, as large as the rate's burst; those that are full are
-    forgotten from time to time. Used under the hub's inputs only: in `def` handlers and
-    middleware."""
+    forgotten from time to time, and of more than `keys_max` those that were not asked for longest.
+    Used by one thread at a time: under the hub's inputs, in `def` handlers and middleware."""
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, *, keys_max: int = 100_000) -> None:
         self.rate = rate
+        self._keys_max = keys_max
         self._buckets: dict[Hashable, tuple[float, float]] = {}  # tokens, and when there were
         self._look_at = _SLACK
 
@@ -39,14 +40,23 @@ class Rates:
     def take(self, key: Hashable, now: float) -> float:
         """Take a token: 0 if there is one, or else the seconds until there will be."""
         rate = self.rate
-        tokens, since = self._buckets.get(key, (rate.burst, now))
+        tokens, since = self._buckets.pop(key, (rate.burst, now))
         tokens = min(rate.burst, tokens + (now - since) * rate.per_s)
         if tokens < 1:
+            self._buckets[key] = (tokens, now)
             return (1 - tokens) / rate.per_s
         self._buckets[key] = (tokens - 1, now)
         if len(self._buckets) >= self._look_at:
             self._forget(now)
+        if len(self._buckets) > self._keys_max:
+            del self._buckets[next(iter(self._buckets))]
         return 0.0
+
+    def give_back(self, key: Hashable) -> None:
+        """It was not needed after all."""
+        if key in self._buckets:
+            tokens, since = self._buckets[key]
+            self._buckets[key] = (min(self.rate.burst, tokens + 1), since)
 
     def _forget(self, now: float) -> None:
         rate = self.rate

@@ -69,7 +69,7 @@ def make_app(settings: ChatSettings | None = None) -> App:
         required_checks={"store": lambda: _problem(stores)},
         console_token=settings.console_token,
     )
-    add_accounts(app)
+    add_accounts(app, settings.rate("wrong_passwords"))
     chat = app.module(
         "/chat",
         subprotocols=["chat"],
