@@ -134,6 +134,57 @@ def test_a_message_in_progress_is_held_about_once() -> None:
     assert peak < 2.5 * size
 
 
+WIDE_TEXTS = {
+    "ASCII": "a" * 2**19,
+    "two bytes": "é" * 2**18,
+    "three bytes": "界" * 2**17,
+    "four bytes": "😀" * 2**17,
+    "mixed": ("plain " * 1000 + "é" + "plain " * 1000 + "界" + "plain " * 1000 + "😀") * 12,
+    "rarely wide": ("a" * 999 + "😀") * 400,
+}
+
+
+@pytest.mark.parametrize("read", [997, 4096, 5000, 65536, 262147])
+@pytest.mark.parametrize("text", WIDE_TEXTS.values(), ids=WIDE_TEXTS)
+def test_a_text_in_long_reads_is_the_text(text: str, read: int) -> None:
+    """Pieces kept decoded, pieces kept as bytes, and characters cut between them."""
+    payload = text.encode()
+
+    def reads(payload: bytes) -> list[bytes]:
+        data = frame(TEXT, payload, key=b"\x01\x02\x04\x80")
+        return [data[at : at + read] for at in range(0, len(data), read)]
+
+    assert receive(framing(), reads(payload) * 2) == [text, text]
+    parts = [payload[at : at + read] for at in range(0, len(payload), read)]
+    assert receive(framing(), [b"".join(fragments(TEXT, *parts))]) == [text]
+    assert verdict(receive(framing(), reads(payload[:-1] + b"\xff"))) == 1007
+
+
+def test_long_and_short_pieces_keep_their_order() -> None:
+    parts = [bytes([index]) * size for index, size in enumerate((1, 5000, 1, 1, 9000, 4095, 2, 7))]
+    data = b"".join(fragments(BINARY, *parts))
+    assert receive(framing(), [data]) == [b"".join(parts)]
+    assert receive(framing(), byte_by_byte(data)) == [b"".join(parts)]
+    data = b"".join(fragments(TEXT, *parts))
+    assert receive(framing(), [data]) == [b"".join(parts).decode()]
+
+
+@pytest.mark.parametrize("text", WIDE_TEXTS.values(), ids=WIDE_TEXTS)
+@pytest.mark.parametrize("read", [1000, 65536])
+def test_a_text_in_progress_takes_no_more_memory_than_its_bytes(text: str, read: int) -> None:
+    """Not even if one wide character makes a `str` four times as large."""
+    data = frame(TEXT, text.encode())
+    reads = [data[at : at + read] for at in range(0, len(data), read)]
+    codec = framing()
+    tracemalloc.start()
+    try:
+        receive(codec, reads[:-1])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1.3 * len(data)
+
+
 def test_a_codec_that_has_ended_holds_nothing() -> None:
     codec = framing(message_bytes_max=2**21)
     tracemalloc.start()

@@ -1,16 +1,18 @@
 """Our framing engine (RFC 6455 section 5), for both roles, in one pass over each read. Pure.
 
 `FrameCodec.receive` looks at every byte once: a whole small message takes a short path of its
-own; everything else goes through `_receive_payload`, which unmasks, inflates, checks and stores
-a payload piece by piece as it arrives, so that a violation is seen at its first byte and no
-bound is passed before memory is spent. It ends for good at a Close frame or at a violation.
+own; everything else goes through `_receive_payload`, which inflates, checks and stores a payload
+piece by piece as it arrives, so that a violation is seen at its first byte and no bound is passed
+before memory is spent. A text's pieces are kept decoded where that takes no more memory, so that a
+long text is decoded once; what is left at the end is to join them. It ends for good at a Close
+frame or at a violation.
 """
 
 from __future__ import annotations
 
 import struct
 from codecs import utf_8_decode
-from typing import Final, final
+from typing import Final, TypeAlias, cast, final
 
 from mypy_extensions import i64
 
@@ -43,10 +45,9 @@ from .masking import (
     KEY_SHIFTS,
     apply_mask,
     from_bytes,
-    mask_part,
+    mask_chunk,
     mask_words,
     rotate_key,
-    unmask_text,
 )
 
 CONTINUATION: Final = 0x0
@@ -63,9 +64,14 @@ OPCODE: Final = 0x0F
 MASKED: Final = 0x80
 LENGTH: Final = 0x7F
 
+_Piece: TypeAlias = str | bytes | bytearray | memoryview
+
 _FIN_TEXT: Final = FIN | TEXT
 _FIN_BINARY: Final = FIN | BINARY
 _NO_FRAME: Final = -1
+
+_PIECE_BYTES: Final = 2**12  # what is shorter is collected into pieces of about so many
+_STR_BYTES: Final = 128  # more than the header of any `str`
 
 # The two header bytes of every short unmasked frame, made once.
 _SHORT_TEXT_HEADERS: Final = tuple(bytes((_FIN_TEXT, length)) for length in range(126))
@@ -120,6 +126,25 @@ def ends_in_surrogate(tail: bytes) -> bool:
     return b"\xed\xa0" <= tail < b"\xee"
 
 
+def _keep(chunk: bytes | memoryview, pieces: list[_Piece]) -> None:
+    """Add to `pieces`, so that many small ones take no more memory than their bytes."""
+    if len(chunk) >= _PIECE_BYTES:
+        pieces.append(chunk)
+        return
+    if pieces:
+        piece = pieces[-1]
+        if isinstance(piece, bytearray) and len(piece) < _PIECE_BYTES:
+            piece += chunk
+            return
+    pieces.append(bytearray(chunk))
+
+
+def _text(piece: _Piece) -> str:
+    if isinstance(piece, str):
+        return piece
+    return piece.decode() if isinstance(piece, bytes) else str(piece, "utf-8")
+
+
 def _error(message: str, code: int = CloseCode.PROTOCOL_ERROR) -> RemoteProtocolError:
     return RemoteProtocolError(message, close_code=code)
 
@@ -134,7 +159,6 @@ class FrameCodec(Framing):
     __slots__ = (
         "_batch_bytes",
         "_batch_messages",
-        "_buffer",
         "_client",
         "_compressed",
         "_control",
@@ -152,7 +176,8 @@ class FrameCodec(Framing):
         "_message_bytes_max",
         "_message_opcode",
         "_opcode",
-        "_partial",
+        "_pieces",
+        "_pieces_bytes",
         "_random_bytes",
         "_short_max",
         "_threshold",
@@ -191,8 +216,8 @@ class FrameCodec(Framing):
         self._message_opcode = 0
         self._compressed = False
         self._fragments = 0
-        self._buffer: bytearray | None = None
-        self._partial = False
+        self._pieces: list[_Piece] | None = None
+        self._pieces_bytes = 0
         self._utf8_tail = b""
         self._inflater: Inflater | None = None
         self._deflater: Deflater | None = None
@@ -319,7 +344,7 @@ class FrameCodec(Framing):
         self._ended = True
         self.more = False
         self._held = b""
-        self._buffer = None
+        self._pieces = None
         self._inflater = None
 
     def _receive_header(self, data: bytes, position: int, end: int) -> int:
@@ -392,8 +417,8 @@ class FrameCodec(Framing):
             raise _error(
                 f"the frame has more than {self._frame_bytes_max} bytes", CloseCode.MESSAGE_TOO_BIG
             )
-        if self._buffer is not None and opcode == CONTINUATION:
-            length += len(self._buffer)
+        if opcode == CONTINUATION:
+            length += self._pieces_bytes
         if length > self._message_bytes_max:
             raise MessageTooBig
 
@@ -408,7 +433,7 @@ class FrameCodec(Framing):
             self._message_opcode = opcode
             self._compressed = bool(first & RSV1)
             self._fragments = 0
-            self._partial = False
+            self._pieces_bytes = 0
         self._fragments += 1
         if self._fragments > self._fragments_max:
             raise _error(
@@ -420,35 +445,23 @@ class FrameCodec(Framing):
         """Take what there is of the current frame's payload; the position after it."""
         stop = min(position + self._left, len(data))
         taken = stop - position
-        if (
-            taken == self._left
-            and self._fin
-            and self._opcode == TEXT
-            and not self._partial
-            and not self._client
-            and not self._compressed
-        ):  # a whole text
-            self._left = _NO_FRAME
-            self._message_opcode = 0
-            events.append(unmask_text(self._key, data, position, stop))
-            return stop
-        self._left -= taken
+        chunk: bytes | memoryview
         if self._client:
             chunk = data[position:stop]
         else:
-            chunk = mask_part(self._key, data, position, stop)
-            if self._left:
-                self._key = rotate_key(self._key, taken)
-        if self._opcode >= CLOSE:
-            self._control += chunk
-            if self._left == 0:
-                self._left = _NO_FRAME
-                self._receive_control(events)
-        elif self._left == 0:
+            chunk = mask_chunk(self._key, data, position, stop)
+        self._left -= taken
+        is_whole = self._left == 0
+        if is_whole:
             self._left = _NO_FRAME
-            self._receive_payload(chunk, self._fin, events)
+        elif not self._client:
+            self._key = rotate_key(self._key, taken)
+        if self._opcode < CLOSE:
+            self._receive_payload(chunk, is_whole and self._fin, events)
         else:
-            self._receive_payload(chunk, False, events)
+            self._control += chunk
+            if is_whole:
+                self._receive_control(events)
         return stop
 
     def _receive_control(self, events: list[FrameEvent]) -> None:
@@ -462,37 +475,53 @@ class FrameCodec(Framing):
             events.append(parse_close(payload))
             self._finish()
 
-    def _receive_payload(self, chunk: bytes, last: bool, events: list[FrameEvent]) -> None:
+    def _receive_payload(
+        self, chunk: bytes | memoryview, last: bool, events: list[FrameEvent]
+    ) -> None:
         """Take unmasked bytes of the message in progress; `last` says they complete it."""
-        buffer = self._buffer
         if self._compressed:
             assert self._inflater is not None
-            room = self._message_bytes_max - (0 if buffer is None else len(buffer))
-            chunk = self._inflater.inflate(chunk, room)
+            room = self._message_bytes_max - self._pieces_bytes
+            inflated = self._inflater.inflate(bytes(chunk), room)
             if last:
-                chunk += self._inflater.finish(room - len(chunk))
-        text = self._message_opcode == TEXT
-        if text and (self._partial or not last):
-            # Checked as it comes, so that the first wrong byte ends it (section 8.1).
-            checked = self._utf8_tail + chunk
-            _, consumed = utf_8_decode(checked, "strict", last)
-            tail = self._utf8_tail = checked[consumed:]
-            if tail and ends_in_surrogate(tail):
-                raise _error("the text is not UTF-8", CloseCode.INVALID_PAYLOAD_DATA)
-        self._partial = True
-        if not last:
-            if buffer is None:
-                self._buffer = bytearray(chunk)
+                inflated += self._inflater.finish(room - len(inflated))
+            chunk = inflated
+        if not last or self._pieces is not None:
+            self._pieces_bytes += len(chunk)
+            pieces = self._pieces
+            if pieces is None:
+                pieces = self._pieces = []
+            if self._message_opcode == TEXT:
+                self._keep_text(chunk, last, pieces)
             else:
-                buffer += chunk
-            return
-        self._message_opcode = 0
-        if buffer is not None:
-            buffer += chunk
-            self._buffer = None
-            events.append(buffer.decode() if text else bytes(buffer))
+                _keep(chunk, pieces)
+            if not last:
+                return
+            self._pieces = None
+            if self._message_opcode == TEXT:
+                events.append("".join([_text(piece) for piece in pieces]))
+            else:
+                events.append(b"".join(cast("list[bytes]", pieces)))
+        elif self._message_opcode == TEXT:
+            events.append(_text(chunk))
         else:
-            events.append(chunk.decode() if text else chunk)
+            events.append(chunk if isinstance(chunk, bytes) else bytes(chunk))
+        self._message_opcode = 0
+
+    def _keep_text(self, chunk: bytes | memoryview, last: bool, pieces: list[_Piece]) -> None:
+        """Add to `pieces` of a text, once checked, for its first wrong byte ends it (8.1)."""
+        if self._utf8_tail:
+            chunk = self._utf8_tail + chunk
+        text, consumed = utf_8_decode(chunk, "strict", last)
+        tail = self._utf8_tail = bytes(chunk[consumed:])
+        if tail and ends_in_surrogate(tail):
+            raise _error("the text is not UTF-8", CloseCode.INVALID_PAYLOAD_DATA)
+        # One character can make a `str` four times as large as its bytes.
+        is_small = text.__sizeof__() <= len(chunk) + _STR_BYTES
+        if last or (len(chunk) >= _PIECE_BYTES and is_small):
+            pieces.append(text)
+        else:
+            _keep(chunk[:consumed], pieces)
 
     # -- sending ------------------------------------------------------------------------------
 

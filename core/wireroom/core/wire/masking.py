@@ -1,21 +1,23 @@
 """Masking of payloads (RFC 6455 section 5.3). Pure; imports nothing of ours.
 
-The transformation is its own inverse. Compiled, it goes over words of eight bytes. In plain Python
-short payloads are XORed as one big integer, which is the fastest that there is; long ones go
-through `bytes.translate`, a table a key byte, which passes over the data in C without the
-quadratic-free but slow conversion to an integer.
+The transformation is its own inverse. Compiled, it goes over words of eight bytes: one by one into
+a buffer that grows, or, for long payloads, in place over a copy of them, which takes one allocation
+and which the C compiler turns into vector instructions. In plain Python short payloads are XORed as
+one big integer, which is the fastest that there is; long ones go through `bytes.translate`, a table
+a key byte, which passes over the data in C without the quadratic-free but slow conversion to an
+integer.
 """
 
 from __future__ import annotations
 
-from codecs import getincrementaldecoder
 from types import FunctionType
 from typing import Final
 
 from librt.strings import BytesWriter, read_i32_le, read_i64_le, write_i64_le
+from librt.vecs import append, vec
 from mypy_extensions import i64
 
-_BLOCK: Final = 2**14  # bytes that are masked at once; a multiple of the key's four
+_VIEW_FROM: Final = 2**13  # bytes; where `mask_view` overtakes `mask_words`, measured on 3.11
 _TRANSLATE_FROM: Final = 768  # bytes; where translate overtakes the integers, measured on 3.11
 
 from_bytes: Final = int.from_bytes  # big-endian; looking it up costs as much as a short XOR
@@ -46,32 +48,35 @@ def mask_part(masking_key: bytes, data: bytes, start: int, stop: int) -> bytes:
     """Return `data[start:stop]` masked (or unmasked) with the four bytes of `masking_key`."""
     if not COMPILED:
         return apply_mask(masking_key, data[start:stop])
-    if stop - start <= _BLOCK:
+    if stop - start < _VIEW_FROM:
         return mask_words(masking_key, 0, data, start, stop)
-    return b"".join(_masked_blocks(masking_key, data, start, stop))
+    return bytes(mask_view(masking_key, data, start, stop))
 
 
-def unmask_text(masking_key: bytes, data: bytes, start: int, stop: int) -> str:
-    """Return `data[start:stop]` unmasked, as text. Raises `UnicodeDecodeError`.
-
-    A long one is decoded block by block, so that nothing else is as long.
-    """
-    if not COMPILED or stop - start <= _BLOCK:
-        return mask_part(masking_key, data, start, stop).decode()
-    decode = getincrementaldecoder("utf-8")().decode
-    texts = [decode(block) for block in _masked_blocks(masking_key, data, start, stop)]
-    texts.append(decode(b"", True))
-    return "".join(texts)
+def mask_chunk(masking_key: bytes, data: bytes, start: int, stop: int) -> bytes | memoryview:
+    """What `mask_part` returns, or a view of the same, which is then nobody else's."""
+    if COMPILED and stop - start >= _VIEW_FROM:
+        return mask_view(masking_key, data, start, stop)
+    return mask_part(masking_key, data, start, stop)
 
 
-def _masked_blocks(masking_key: bytes, data: bytes, start: int, stop: int) -> list[bytes]:
-    blocks: list[bytes] = []
-    buffer = BytesWriter()  # one for all, for it has to grow
-    for at in range(start, stop, _BLOCK):
-        buffer.truncate(0)
-        _write_masked(buffer, masking_key, 0, data, at, min(at + _BLOCK, stop))
-        blocks.append(buffer.getvalue())
-    return blocks
+def mask_view(masking_key: bytes, data: bytes, start: int, stop: int) -> memoryview:
+    """A view of `data[start:stop]`, at least eight bytes, masked. Slow unless compiled."""
+    length = stop - start
+    rest = length & 7
+    whole = stop - rest
+    words = vec[i64](memoryview(data)[start:whole].cast("q"), capacity=(length + 7) >> 3)
+    if rest:
+        words = append(words, _word(data[whole:stop] + bytes(8 - rest)))
+    word = _word(masking_key + masking_key)
+    for index in range(len(words)):
+        words[index] ^= word
+    return memoryview(words).cast("B")[:length]
+
+
+def _word(eight: bytes) -> i64:
+    """Eight bytes, as they stand in memory."""
+    return i64(memoryview(eight).cast("q")[0])
 
 
 def mask_words(keys: bytes, key_at: i64, data: bytes, start: i64, stop: i64) -> bytes:
