@@ -95,9 +95,7 @@ class ThreadDrain(Drain[Connection]):
         self._owner = 0  # the thread whose step it is
         self._awake = False
         self._clock = threading.Condition(self.lock)
-        self._clock_thread = threading.Thread(
-            target=self._keep_time, name="wireroom-clock", daemon=True
-        )
+        self._clock_thread: threading.Thread
         self._clock_ended = False
         self._armed = inf
         # Connections whose threads run a handler's step, by since when; whoever takes one out
@@ -110,6 +108,10 @@ class ThreadDrain(Drain[Connection]):
     def begin(self) -> None:
         """The hub begins, and its clock, and the backplane."""
         self.act(lambda: self.hub.start(now=self.hub.now))
+        # Made only now: Python 3.13 starts no thread that was made before a fork (gunicorn forks).
+        self._clock_thread = threading.Thread(
+            target=self._keep_time, name="wireroom-clock", daemon=True
+        )
         self._clock_thread.start()
         if self.backplane is not None and self.link is not None:
             self._backplane_thread = BackplaneThread(self.backplane, self.link)
