@@ -60,7 +60,7 @@ from wireroom.core.wire.host import (
     HostReader,
     TextMessage,
 )
-from wireroom.core.wire.request import Address
+from wireroom.core.wire.request import Address, MultiDict
 
 from .drain import DrainOptions, ShutdownReport
 from .tasks import TaskDrain
@@ -95,9 +95,7 @@ def _new_request(scope: Scope, user: Any) -> Request:
         method=scope.get("method", "GET"),
         target=_raw_path(scope) + (f"?{query}" if query else ""),
         http_version=scope.get("http_version", "1.1"),
-        headers=[
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-        ],
+        headers=MultiDict.of_head(list(scope["headers"])),
         client=_address(scope.get("client")),
         secure=scope.get("scheme") in ("https", "wss"),
     )
@@ -240,7 +238,7 @@ class _Connection:
             server.drain()
             server.reader = None
             with self.cancel_scope:
-                await self._flush()
+                await self._flush_rest(None, None)
                 if not self.cancel_scope.cancel_called:
                     await self._run()
         except IdsExhaustedError as error:
@@ -253,7 +251,7 @@ class _Connection:
     async def refuse(self, response: bytes) -> None:
         """Answer what the hub knows nothing of."""
         self._buffers = (response,)
-        await self._flush()
+        await self._flush_rest(None, None)
 
     def _leave(self) -> None:
         """The hub has to do with it no more."""
@@ -278,7 +276,7 @@ class _Connection:
                 await self._wake.wait()
                 self._wake = self._server.new_event()
                 if self._buffers and not self._sending:
-                    await self._flush()
+                    await self._flush_rest(None, None)
 
     async def _accompany(self, scope: anyio.CancelScope) -> None:
         with scope:
@@ -298,33 +296,39 @@ class _Connection:
 
     async def _read(self) -> None:
         """Read, until the peer is gone, or until sending had to wait and the other task reads."""
-        server = self._server
+        server, receive = self._server, self._receive
+        hub, clock = server.hub, server.clock
         while not self._has_ended:
             if self._may_read is not None:
                 await self._may_read.wait()
-            event = await self._receive()
-            if not self.fd:
+            event = await receive()
+            fd = self.fd
+            if not fd:
                 return  # given up meanwhile
             server.reader = self
             try:
-                self._take(event)
+                text = event.get("text")
+                if text is not None:
+                    hub.receive_message(fd, text, now=clock())
+                else:
+                    self._take(event, now=clock())
                 server.drain()
             finally:
                 server.reader = None
-            if self._buffers and not self._sending and await self._flush(self._reads_no_more):
-                return
+            if self._buffers and not self._sending:
+                rest = self._flush(self._reads_no_more)
+                if rest is not None and await rest:
+                    return
         self._has_reader = False
 
     def _reads_no_more(self) -> None:
         self._has_reader = False
         self._wake_other()
 
-    def _take(self, event: Event) -> None:
-        hub, now = self._server.hub, self._server.time()
-        text = event.get("text")
-        if text is not None:
-            hub.receive_message(self.fd, text, now=now)
-        elif event["type"] == "websocket.receive":
+    def _take(self, event: Event, *, now: float) -> None:
+        """What is no text."""
+        hub = self._server.hub
+        if event["type"] == "websocket.receive":
             hub.receive_message(self.fd, bytes(event["bytes"]), now=now)
         elif event["type"].endswith(".disconnect"):
             self._has_ended = True
@@ -367,26 +371,44 @@ class _Connection:
             self._wake_other()
             self._server.replace_sender()
 
-        return bool(self._buffers) and not self._sending and await self._flush(instead)
+        rest = self._flush(instead) if self._buffers and not self._sending else None
+        return rest is not None and await rest
 
-    async def _flush(self, instead: Callable[[], None] | None = None) -> bool:
-        """Send what was taken from the hub, and what it has then. Gives whether that had to wait:
-        then `instead` was called, to have another task do what else this one would do."""
+    def _flush(self, instead: Callable[[], None] | None = None) -> Awaitable[bool] | None:
+        """Send what was taken from the hub, and what it has then. Gives None if that is done, or
+        what is to be awaited: whether sending has to wait. Then `instead` is called, to have
+        another task do what else this one would do."""
+        rest = None
+        buffers = self._buffers
+        if len(buffers) == 1 and type(buffers[0]) is TextMessage:  # as most often
+            rest = self._begin({"type": "websocket.send", "text": buffers[0].decode()})
+            if rest is None:
+                self._buffers = ()
+                if not self._has_more and not self._ending:
+                    return None
+        return self._flush_rest(instead, rest)
+
+    async def _flush_rest(
+        self, instead: Callable[[], None] | None, rest: Awaitable[None] | None
+    ) -> bool:
+        """`rest` is that of the first event, if its sending has begun."""
         server = self._server
         waited = False
         self._sending = True
         try:
-            while self._buffers:
+            while True:
+                buffer = b""
                 has_waited = False
                 for index, buffer in enumerate(self._buffers):
                     for event in self._events(buffer):
-                        rest = self._begin(event)
+                        rest = rest or self._begin(event)
                         if rest is not None:
                             if instead is not None and not waited:
                                 instead()
                             waited = has_waited = True
                             self._tell_unsent(sum(map(len, self._buffers[index:])))
                             await self._finish(rest)
+                            rest = None
                 self._buffers = ()
                 if type(buffer) is Answered and self._scope["type"] == "websocket":
                     await anyio.lowlevel.checkpoint()  # uvicorn takes note of it in the next turn
@@ -399,6 +421,8 @@ class _Connection:
                     self._has_more = False
                     self._buffers = server.hub.data_to_send(self.fd)
                     server.drain()
+                if not self._buffers:
+                    break
         finally:
             self._sending = False
         if self._ending:
@@ -498,6 +522,7 @@ class _Server(TaskDrain[_Connection]):
 
     def begin(self) -> None:
         super().begin()
+        self.clock = self._clock
         self._spawn_apart(self._run_clock)
         self._spawn_apart(self.run_backplane)
 

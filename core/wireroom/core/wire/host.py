@@ -121,12 +121,15 @@ class HostFraming(Framing):
         """What the host has received; the next `receive` returns it."""
         if self._ended:
             return
-        checked = event if isinstance(event, CloseReceived) else self._checked(event)
-        self._ended = isinstance(checked, CloseReceived | Violation)
-        self._events.append(checked)
+        if type(event) is not str or not event.isascii() or len(event) > self._message_bytes_max:
+            event = self._checked(event)
+            self._ended = isinstance(event, CloseReceived | Violation)
+        self._events.append(event)
         self.more = True
 
-    def _checked(self, message: Message) -> Message | Violation:
+    def _checked(self, message: FrameEvent) -> FrameEvent:
+        if not isinstance(message, str | bytes):
+            return message
         try:
             size = _size(message)
         except UnicodeEncodeError:  # half of a surrogate pair
@@ -146,6 +149,9 @@ class HostFraming(Framing):
         """What was given, in order. Raises `LocalProtocolError` for bytes."""
         _refuse(data)
         waiting = self._events
+        if len(waiting) == 1:  # as nearly always
+            self.more = False
+            return [waiting.popleft()]
         events: list[FrameEvent] = []
         room = self._batch_bytes
         while waiting and len(events) < self._batch_messages and room >= 0:
