@@ -84,6 +84,17 @@ def test_two_nodes_are_one_chat(nodes: list[Node], enter: Enter) -> None:
     position = bob.ask("join_room", room="lobby")["position"]
     ann.hear_joined("Bob")
 
+    def counts(person: Person) -> dict[str, int | None]:
+        listed = person.ask("list_rooms")["rooms"]
+        return {each["name"]: each["members"] for each in listed}
+
+    # Members are counted at all nodes, where somebody is at this one.
+    ann.ask("create_room", room="garden")
+    ann.ask("join_room", room="garden")
+    assert counts(ann) == {"garden": 1, "lobby": 2}
+    bob.hear_joined("Ann")
+    assert counts(bob) == {"garden": None, "lobby": 2}
+
     # Messages, what is for now, and direct messages.
     stored = ann.ask("chat_message", room="lobby", text="hello")
     assert bob.hear("chat_message")["offset"] == stored["offset"]

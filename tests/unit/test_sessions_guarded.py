@@ -154,6 +154,7 @@ def test_commands_give_and_raise_what_they_do_elsewhere() -> None:
     assert session.state.number == 3
     assert session.hub.broadcast("all", to=[session]) == 1
     assert session.hub.stats().messages_sent == 2
+    assert session.hub.is_backplane_connected is None
     with pytest.raises(LocalProtocolError, match="1005 may not be sent"):
         session.close(1005)
     session.close(4000, "enough")

@@ -476,7 +476,7 @@ function showFacts() {
   if (current === null) return;
   const facts = [];
   if (current.isDirect) facts.push("Direct messages");
-  else facts.push(`${current.members.size || current.connectedCount} here`);
+  else facts.push(`${current.members.size || current.connectedCount || 0} here`);
   if (current.slowModeS > 0) facts.push(`slow mode: ${current.slowModeS} s`);
   if (current.mayModerate) facts.push("you moderate");
   $("room-facts").textContent = facts.join(" · ");

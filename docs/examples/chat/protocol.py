@@ -195,13 +195,14 @@ Request: TypeAlias = (
 
 
 class RoomEntry(msgspec.Struct, frozen=True):
-    """A room in a list. `members` are connected; `unread` counts for those who have joined.
-    `direct` is the other's name, if it is the room of direct messages between two."""
+    """A room in a list. `members` are connected, at all nodes; None where that is not known, for
+    nobody is in it at this one. `unread` counts for those who have joined. `direct` is the other's
+    name, if it is the room of direct messages between two."""
 
     name: str
     last_offset: int
     unread: int
-    members: int
+    members: int | None
     is_joined: bool
     direct: str | None = None
 

@@ -27,7 +27,7 @@ async def list_rooms(ctx: Context, data: ListRooms, store: Store) -> RoomList:
                 each.name,
                 each.last_offset,
                 each.unread,
-                len({member.user for member in ctx.room(each.name).presence()}),
+                _members(ctx, each.name),
                 each.is_joined,
                 each.direct,
             )
@@ -35,6 +35,14 @@ async def list_rooms(ctx: Context, data: ListRooms, store: Store) -> RoomList:
         ],
         more,
     )
+
+
+def _members(ctx: Context, name: str) -> int | None:
+    """How many are in a room, at all nodes; other nodes tell those who have somebody in it."""
+    room = ctx.room(name)
+    if not len(room) and ctx.hub.is_backplane_connected is not None:
+        return None
+    return len({member.user for member in room.presence()})
 
 
 @refusing

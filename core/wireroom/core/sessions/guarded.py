@@ -128,6 +128,11 @@ class GuardedHub:
         """The time of the latest input."""
         return self._hub.now
 
+    @property
+    def is_backplane_connected(self) -> bool | None:
+        """Whether other nodes can be reached; None without a backplane."""
+        return self._hub.is_backplane_connected
+
     @_guard
     def session(self, fd: int) -> Session | None:
         """The open session with this fd, or None."""

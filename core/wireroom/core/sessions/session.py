@@ -66,6 +66,10 @@ class SessionHub(Protocol):
     def now(self) -> float:
         """The time of the latest input."""
 
+    @property
+    def is_backplane_connected(self) -> bool | None:
+        """Whether other nodes can be reached; None without a backplane."""
+
     def session(self, fd: int) -> Session | None:
         """The open session with this fd, or None."""
 
