@@ -13,6 +13,7 @@ from http_responses import HttpResponse, read_response
 from raw import get
 from wireroom import operations
 from wireroom.core import Accept, App, ConfigurationError, Request, Session
+from wireroom.core.wire.request import Address
 from wireroom.operations import console, feed, scan
 
 TOKEN = "a-token-of-the-tests"
@@ -184,15 +185,76 @@ def test_strangers_and_consoles_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(console, "CONSOLES_MAX", 1)
     simulation = simulate(make_app())
     strangers = [simulation.open("/console/feed") for _ in range(3)]
-    assert [peer.close_code() for peer in strangers] == [None, None, 4429]
+    assert [peer.close_code() for peer in strangers] == [4429, None, None]
     authenticate = json.dumps({"type": "authenticate", "token": TOKEN})
-    for peer in strangers[:2]:
+    for peer in strangers[1:]:
         peer.send(authenticate)
-    assert [peer.close_code() for peer in strangers] == [None, 4429, 4429]
-    strangers[0].send(authenticate)  # once more does no harm
-    assert strangers[0].close_frame is None
-    strangers[0].lose()
+    assert [peer.close_code() for peer in strangers] == [4429, None, 4429]
+    strangers[1].send(authenticate)  # once more does no harm
+    assert strangers[1].close_frame is None
+    strangers[1].lose()
     open_console(simulation)
+
+
+def stranger(simulation: Simulation, host: str) -> Peer:
+    """Somebody at an address who has opened the feed, and said nothing."""
+    peer = simulation.connect(host)
+    peer.open("/console/feed")
+    return peer
+
+
+def test_who_keeps_places_does_not_keep_an_operator_out() -> None:
+    simulation = simulate(make_app())
+    many = [stranger(simulation, "192.0.2.1") for _ in range(console.STRANGERS_MAX)]
+    operator = stranger(simulation, "198.51.100.1")
+    more = [stranger(simulation, "192.0.2.1") for _ in range(10)]
+    assert [peer.close_code() for peer in many] == [4429] * 11 + [None] * (len(many) - 11)
+    assert [peer.close_code() for peer in more] == [None] * 10
+    operator.send(json.dumps({"type": "authenticate", "token": TOKEN}))
+    simulation.advance(console.AUTHENTICATE_S + 1.0)
+    assert operator.close_frame is None
+    assert [peer.close_code() for peer in more] == [4401] * 10
+
+
+def test_of_strangers_from_everywhere_the_oldest_goes() -> None:
+    simulation = simulate(make_app())
+    hosts = [f"2001:db8::{number}:0:0:0:1" for number in range(console.STRANGERS_MAX - 1)]
+    first = stranger(simulation, "198.51.100.1")
+    others = [stranger(simulation, host) for host in hosts]
+    one_site = [stranger(simulation, f"2001:db8:1::{number}") for number in (1, 2)]
+    assert first.close_code() == 4429  # nobody is there twice
+    assert one_site[0].close_code() == 4429
+    assert {peer.close_code() for peer in [*others, one_site[1]]} == {None}
+
+
+def test_who_guesses_gives_no_place_up_and_gets_no_more_guesses() -> None:
+    simulation = simulate(make_app())
+    wrong = json.dumps({"type": "authenticate", "token": "wrong"})
+    guessing = [stranger(simulation, "192.0.2.1") for _ in range(console.STRANGERS_MAX)]
+    for peer in guessing:
+        peer.send(wrong)
+    late = stranger(simulation, "192.0.2.1")
+    assert late.close_code() == 4429
+    assert all(peer.close_frame is None for peer in guessing)
+    simulation.advance(console.WRONG_TOKEN_S)
+    assert {peer.close_code() for peer in guessing} == {4401}
+    assert stranger(simulation, "192.0.2.1").close_frame is None
+
+
+@pytest.mark.parametrize(
+    ("address", "site"),
+    [
+        (("192.0.2.1", 5000), "192.0.2.1"),
+        (("2001:db8:1:2:3:4:5:6", 5000), "2001:db8:1:2::/64"),
+        (("::ffff:192.0.2.1", 5000), "192.0.2.1"),
+        (("fe80::1%eth0", 5000), "fe80::/64"),
+        (("unknown", 0), "unknown"),
+        ("/run/wireroom.sock", None),
+        (None, None),
+    ],
+)
+def test_what_a_stranger_is_counted_by(address: Address, site: str | None) -> None:
+    assert console.site_of(address) == site
 
 
 # -- what is told -----------------------------------------------------------------------------

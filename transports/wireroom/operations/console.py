@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -34,6 +35,7 @@ from wireroom.core import (
     current_session,
 )
 from wireroom.core.sessions.session import SessionHub
+from wireroom.core.wire.request import Address
 from wireroom.transports.log_fields import session_fields
 
 from .feed import (
@@ -171,6 +173,7 @@ class _Token:
             if session.is_connected:
                 ctx.reply(console.welcome())
             return
+        console.suspect(session)
         fields = {"event": "wrong_token", **session_fields(session)}
         logger.warning("a wrong token, from %s", address_of(session), extra=fields)
         await ctx.sleep(WRONG_TOKEN_S)
@@ -187,7 +190,10 @@ class Console:
         self._clock = clock
         self._node = f"{socket.gethostname()}:{os.getpid()}"
         self._watches: dict[Session, Watch] = {}
-        self._strangers: dict[Session, float] = {}  # and until when they may stay
+        # Those that have not shown a token, in the order in which they came, and until when they
+        # may stay; and those that have shown a wrong one, and wait for the answer.
+        self._silent: dict[Session, float] = {}
+        self._suspects: set[Session] = set()
         self._scan = Scan()
         self._history: deque[Past] = deque(maxlen=HISTORY_MAX)
         self._started: float | None = None  # by the hub's clock
@@ -198,15 +204,24 @@ class Console:
     # -- who watches --------------------------------------------------------------------------
 
     def let_in(self, session: Session) -> None:
-        """It has not shown the token yet."""
-        if len(self._strangers) >= STRANGERS_MAX:
-            session.close(TOO_MANY_CODE, "too many consoles are open")
-            return
-        self._strangers[session] = session.hub.now + AUTHENTICATE_S
+        """It has not shown the token yet. Of too many, one that has said nothing makes room: the
+        oldest from where most are from. So those who only keep a place do not keep it."""
+        self._silent[session] = session.hub.now + AUTHENTICATE_S
+        if len(self._silent) + len(self._suspects) > STRANGERS_MAX:
+            sites = {each: site_of(each.address) for each in self._silent}
+            ((most, _),) = Counter(sites.values()).most_common(1)
+            leaving = next(each for each, site in sites.items() if site == most)
+            del self._silent[leaving]
+            leaving.close(TOO_MANY_CODE, "too many consoles are open")
+
+    def suspect(self, session: Session) -> None:
+        """It has shown a wrong token: it stays until it is told, and counts until then."""
+        self._silent.pop(session, None)
+        self._suspects.add(session)
 
     def admit(self, session: Session) -> None:
         """It has shown the token."""
-        self._strangers.pop(session, None)
+        self._silent.pop(session, None)
         if session not in self._watches and len(self._watches) >= CONSOLES_MAX:
             session.close(TOO_MANY_CODE, "too many consoles are open")
             return
@@ -222,7 +237,8 @@ class Console:
 
     def leave(self, session: Session) -> None:
         """It has gone."""
-        self._strangers.pop(session, None)
+        self._silent.pop(session, None)
+        self._suspects.discard(session)
         self._watches.pop(session, None)
         if not self._watches:
             self._scan.forget()
@@ -242,8 +258,8 @@ class Console:
             self._rates = _rates(self._before, stats, now - self._looked_at)
         self._before, self._looked_at = stats, now
         self._history.append(Past(self._clock(), stats.sessions, self._rates))
-        for session in [each for each, until in self._strangers.items() if until <= now]:
-            del self._strangers[session]
+        for session in [each for each, until in self._silent.items() if until <= now]:
+            del self._silent[session]
             session.close(UNAUTHENTICATED_CODE, "the token did not come")
         readers = {
             session: watch
@@ -283,6 +299,19 @@ class Console:
             sessions=self._scan.sessions(watch, hub.now),
             rooms=self._scan.rooms,
         )
+
+
+def site_of(address: Address) -> str | None:
+    """What a peer is counted by: its address, or the /64 network of IPv6, of which one site has
+    all; None for a Unix socket."""
+    host = address[0] if isinstance(address, tuple) else ""
+    try:
+        ip = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host or None
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is None:
+        return str(IPv6Network((ip, 64), strict=False))
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
 def _rates(before: Stats, now: Stats, elapsed_s: float) -> Rates:

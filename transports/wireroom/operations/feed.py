@@ -14,7 +14,8 @@ The feed is a WebSocket of JSON text messages, at `/console/feed` of the same se
 
 Clients that can set headers may send `Authorization: Bearer …` with the handshake instead. A wrong
 token is answered, after a second, with a Close 4401; so is none in time. 4429: too many consoles
-are open. Then comes a snapshot every `interval_s`, less often to who does not read it:
+are open, or too many that have shown no token, of which the oldest makes room. Then comes a
+snapshot every `interval_s`, less often to who does not read it:
 
     {"type": "snapshot",
      "node": "web-1:4711",                  host and process
