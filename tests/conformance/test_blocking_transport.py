@@ -734,6 +734,33 @@ def test_a_second_signal_ends_it_now() -> None:
     assert (program.returncode, output) == (0, "0 1\n")
 
 
+@pytest.mark.parametrize("looked_at", ["is_stopped", "is_stopped_now"])
+def test_a_signal_just_before_its_own_thread_waits_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, looked_at: str
+) -> None:
+    app, _ = make_app()
+    look = getattr(Server, looked_at).fget
+    signals = iter([signal.SIGTERM])
+    peers = []
+
+    def look_and_be_interrupted(server: Server) -> bool:
+        seen: bool = look(server)
+        for each in signals:
+            signal.raise_signal(each)
+        return seen
+
+    def ready(server: Server) -> None:
+        peers.append(client(server))
+        if looked_at == "is_stopped_now":
+            server.stop()
+
+    monkeypatch.setattr(Server, looked_at, property(look_and_be_interrupted))
+    grace_s = 1e6 if looked_at == "is_stopped_now" else 0.0
+    report = serve(app, port=0, grace_s=grace_s, on_ready=ready)
+    assert report.aborted == 1
+    peers[0].sock.close()
+
+
 def test_in_another_thread_serve_handles_no_signals() -> None:
     ready: Future[Server] = Future()
     ended: Future[Any] = Future()

@@ -1,9 +1,11 @@
 """What the servers with sockets have in common: what they are told, and where they listen.
 
-listeners = Listeners(logger, host="localhost", port=0)
-listeners.open()
-logger.info("listening on %s", listeners)
-listeners.close()
+    listeners = Listeners(logger, host="localhost", port=0)
+    listeners.open()
+    logger.info("listening on %s", listeners)
+    listeners.close()
+
+How they accept is each one's own: `listening.accept_all`, and `Listeners.pressure` when it cannot.
 """
 
 from __future__ import annotations

@@ -103,6 +103,7 @@ class ThreadDrain(Drain[Connection]):
         self._stepping: dict[Connection, float] = {}
         self._watching = False  # whether the clock looks at that
         self._changed = threading.Condition(self.lock)  # what others wait for who look again then
+        self._was_stopped = False  # whether the clock is to say so
         self._backplane_thread: BackplaneThread | None = None
 
     def begin(self) -> None:
@@ -192,6 +193,9 @@ class ThreadDrain(Drain[Connection]):
         while True:
             with self._clock:
                 while not self._clock_ended and (wait_s := self._armed - time.monotonic()) > 0:
+                    if self._was_stopped:
+                        self._was_stopped = False
+                        self._changed.notify_all()
                     if self._watching:
                         wait_s = min(wait_s, _TAKE_OVER_S)
                     self._clock.wait(min(wait_s, threading.TIMEOUT_MAX))
@@ -289,7 +293,11 @@ class ThreadDrain(Drain[Connection]):
         """Make `serve_forever` return; said twice, have `shutdown` wait for nobody. This may be
         called in any thread, in a handler, and in a signal's handler."""
         with self.lock:
-            super().stop()
+            self._stops += 1
+            # Told by the clock's thread: a signal's handler may interrupt its own thread just when
+            # that has looked, and does not wait yet.
+            self._was_stopped = True
+            self._clock.notify()
 
     def change(self) -> None:
         with self._changed:
