@@ -70,7 +70,7 @@ _FIN_TEXT: Final = FIN | TEXT
 _FIN_BINARY: Final = FIN | BINARY
 _NO_FRAME: Final = -1
 
-_PIECE_BYTES: Final = 2**12  # what is shorter is collected into pieces of about so many
+_PIECE_BYTES: Final = 2**12  # what is shorter is collected
 _STR_BYTES: Final = 128  # more than the header of any `str`
 
 # The two header bytes of every short unmasked frame, made once.
@@ -133,7 +133,7 @@ def _keep(chunk: bytes | memoryview, pieces: list[_Piece]) -> None:
         return
     if pieces:
         piece = pieces[-1]
-        if isinstance(piece, bytearray) and len(piece) < _PIECE_BYTES:
+        if isinstance(piece, bytearray):
             piece += chunk
             return
     pieces.append(bytearray(chunk))
@@ -512,16 +512,19 @@ class FrameCodec(Framing):
         """Add to `pieces` of a text, once checked, for its first wrong byte ends it (8.1)."""
         if self._utf8_tail:
             chunk = self._utf8_tail + chunk
+            self._utf8_tail = b""
+        size = len(chunk)
         text, consumed = utf_8_decode(chunk, "strict", last)
-        tail = self._utf8_tail = bytes(chunk[consumed:])
-        if tail and ends_in_surrogate(tail):
-            raise _error("the text is not UTF-8", CloseCode.INVALID_PAYLOAD_DATA)
+        if consumed < size:
+            self._utf8_tail = bytes(chunk[consumed:])
+            chunk = chunk[:consumed]
+            if ends_in_surrogate(self._utf8_tail):
+                raise _error("the text is not UTF-8", CloseCode.INVALID_PAYLOAD_DATA)
         # One character can make a `str` four times as large as its bytes.
-        is_small = text.__sizeof__() <= len(chunk) + _STR_BYTES
-        if last or (len(chunk) >= _PIECE_BYTES and is_small):
+        if last or (size >= _PIECE_BYTES and text.__sizeof__() <= size + _STR_BYTES):
             pieces.append(text)
         else:
-            _keep(chunk[:consumed], pieces)
+            _keep(chunk, pieces)
 
     # -- sending ------------------------------------------------------------------------------
 
