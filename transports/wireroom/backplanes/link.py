@@ -44,7 +44,6 @@ class Link:
         self._more: anyio.Event | None = None  # what `take` waits for
         # Has a function called in the backplane's thread, if that is one of its own.
         self.call_soon: Callable[[Callable[[], object]], object] | None = None
-        self._delivered: anyio.Event | None = None  # what `flush` waits for
 
     def put(self, output: BackplaneOutput) -> None:
         """The hub says something; in the hub's thread."""
@@ -75,15 +74,6 @@ class Link:
     def deliver(self, *events: BackplaneInput) -> None:
         """Something came, for the hub."""
         self._deliver(events)
-        if self._delivered is not None:
-            self._delivered.set()
-
-    async def flush(self, is_done: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until something is so that only what comes can make so; in the hub's loop."""
-        with anyio.move_on_after(timeout_s):
-            while not is_done():
-                self._delivered = anyio.Event()
-                await self._delivered.wait()
 
     def clear(self) -> None:
         """Forget what was said and not taken: the hub will say it again."""
