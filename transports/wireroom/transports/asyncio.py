@@ -48,6 +48,8 @@ T = TypeVar("T")
 
 logger: Final = logging.getLogger("wireroom.asyncio")
 
+_LAST_ACCEPTS: Final = 64  # of 64 connections each: Linux' bound of a backlog, net.core.somaxconn
+
 
 @final
 class Server(LoopDrain[Connection]):
@@ -100,6 +102,9 @@ class Server(LoopDrain[Connection]):
         self._timer_at = 0.0  # uvloop's own handles do not all tell
         self._started = False
         self._is_accepting = False
+        self._accepting: dict[socket.socket, int] = {}  # what is accepted from, and its fd
+        self._closing = asyncio.Lock()
+        self._ended = False
         self.loop: asyncio.AbstractEventLoop
 
     # -- life ---------------------------------------------------------------------------------
@@ -111,13 +116,17 @@ class Server(LoopDrain[Connection]):
             raise LocalProtocolError("a Server is started once; make another")
         self._started = True
         self.loop = asyncio.get_running_loop()
-        self.turn = LoopTurn(self.loop.time, self.loop.call_soon, self.drain)
+        self.turn = LoopTurn(self.loop, self.drain)
         self.readiness = new_readiness(self.loop, self.turn)
+        try:
+            self._listeners.open()
+        except BaseException:
+            self.readiness.close()
+            raise
         self.begin()
         self.turn.begin()  # periodic handlers need a timer, connections or not
         if self.backplane is not None and self.link is not None:
             self._backplane_task = self.loop.create_task(self.backplane.run(self.link))
-        self._listeners.open()
         self._is_accepting = True
         for listener in self._listeners.sockets:
             self._accept_from(listener)
@@ -150,11 +159,14 @@ class Server(LoopDrain[Connection]):
         from: the head of a request (`request_head`) and what came after it. The socket is ours from
         now on: nobody else reads, writes or closes it. With `ssl`, TLS has not begun on it.
 
-        Raises `LocalProtocolError` before the start, and for bytes received with `ssl`.
+        Raises `LocalProtocolError` before the start, after the end, and for bytes received with
+        `ssl`.
         """
         check_adoptable(received, ssl)
         if not self._started:
             raise LocalProtocolError("start the server first")
+        if self._ended:
+            raise LocalProtocolError("the server has ended")
         sock.setblocking(False)
         self.sockets.add(Connection(self, sock, peer_of(sock), ssl, received))
 
@@ -188,50 +200,73 @@ class Server(LoopDrain[Connection]):
             self.hub.deliver(event, now=now)
 
     async def close(self) -> ShutdownReport:
-        """Close every session, wait for them and their handlers, and abort the rest."""
-        if self._report is None:
-            if self._started:
-                self._stop_accepting()
-                await self.end()
-            self._report = self.report()
-        return self._report
+        """Close every session, wait for them and their handlers, and abort the rest: at once if
+        this is cancelled."""
+        async with self._closing:
+            if self._report is None:
+                if self._started:
+                    self._stop_accepting()
+                    await self.end()
+                self._report = self.report()
+            return self._report
 
     def _stop_accepting(self) -> None:
         for listener in self._listeners.sockets:
-            self._accept(listener)  # those who have connected by now
-            self.loop.remove_reader(listener)
+            for _ in range(_LAST_ACCEPTS if listener.fileno() >= 0 else 0):
+                if not self._accept(listener):  # those who have connected by now
+                    break
+            self._pause_accepting(listener)
         self._is_accepting = False
         self._listeners.close()
 
     async def end(self) -> None:
-        await super().end()
-        for connection in list(self.sockets):  # refused ones that linger, and TLS handshakes
-            connection.disconnect(abort=True)
+        try:
+            await super().end()
+        except BaseException:  # cancelled
+            self.abort_rest()
+            raise
+        finally:
+            self._ended = True
+            for connection in list(self.sockets):  # refused ones that linger, and TLS handshakes
+                connection.disconnect(abort=True)
+            self.readiness.close()
+            if self._backplane_task is not None:
+                self._backplane_task.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
         if self._backplane_task is not None:
-            self._backplane_task.cancel()
             await asyncio.wait([self._backplane_task])
-        if self._timer is not None:
-            self._timer.cancel()
         self.drain()
-        self.readiness.close()
 
     # -- connections --------------------------------------------------------------------------
 
     def _accept_from(self, listener: socket.socket) -> None:
-        if self._is_accepting:
-            self.loop.add_reader(listener, self._accept, listener)
+        if self._is_accepting and listener.fileno() >= 0:
+            self._accepting[listener] = fd = listener.fileno()
+            self.loop.add_reader(fd, self._accept, listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _pause_accepting(self, listener: socket.socket) -> None:
+        fd = self._accepting.pop(listener, None)
+        if fd is not None:  # by its number: somebody else may have closed it
+            self.loop.remove_reader(fd)
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept some; whether there may be more."""
         try:
-            connections, _, exhausted = accept_all(listener)
+            connections, more, exhausted = accept_all(listener)
         except OSError as error:  # the listener is of no use
-            connections, exhausted = [], error
+            connections, more, exhausted = [], False, error
         for sock, address in connections:
-            self.sockets.add(Connection(self, sock, address, self._ssl, b""))
+            try:
+                self.sockets.add(Connection(self, sock, address, self._ssl, b""))
+            except Exception:
+                logger.exception("a connection from %s is dropped", address)
+                sock.close()
         if exhausted is not None:
-            self.loop.remove_reader(listener)
+            self._pause_accepting(listener)
             delay_s = self._listeners.pressure.exhausted(exhausted, now=self.time())
             self.loop.call_later(delay_s, self._accept_from, listener)
+        return more
 
     def tls_failed(self, address: Address, error: Exception) -> None:
         """A TLS handshake failed, or was not done in time."""
@@ -267,7 +302,7 @@ class Server(LoopDrain[Connection]):
 
     def arm(self, when: float | None) -> None:
         """One timer; one that is early costs a look, so it is moved only to be earlier."""
-        if when is None:
+        if when is None or self._ended:
             return
         if self._timer is not None:
             if self._timer_at <= when:

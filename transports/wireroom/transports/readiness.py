@@ -6,6 +6,8 @@ import asyncio
 import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextvars import copy_context
+from time import monotonic
 from typing import Final, final
 
 from wireroom.core import ConfigurationError
@@ -14,40 +16,37 @@ from .socket_callbacks import Connection
 
 _READ_BYTES: Final = 256 * 1024  # read at most at once
 _READY_MAX: Final = 256  # sockets that are read before others have their turn in the loop
+_READY_S: Final = 0.002  # the time after which none is read that has become ready meanwhile
 
 
 @final
 class LoopTurn:
     """A turn of the loop: the time of its first input, which is good enough for the others, and
     the buffer that all connections are read into, since the hub has taken what it needs when
-    `receive_data` returns. The first input has `drain` called at the end of the turn."""
+    `receive_data` returns. The first input has `drain` called at the end of the turn, in the
+    context of who has made this, not in that of the input: what is drained is not its own alone."""
 
-    __slots__ = ("_begun", "_call_soon", "_clock", "_drain", "buffer", "now")
+    __slots__ = ("_begun", "_context", "_drain", "_loop", "buffer", "now")
 
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        call_soon: Callable[[Callable[[], None]], object],
-        drain: Callable[[], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, drain: Callable[[], None]) -> None:
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self.now = 0.0
         self._begun = False
-        self._clock = clock
-        self._call_soon = call_soon
+        self._context = copy_context()
         self._drain = drain
+        self._loop = loop
 
     def begin(self) -> float:
         """There is an input; gives its time."""
         if not self._begun:
             self.open()
-            self._call_soon(self.end)
+            self._loop.call_soon(self.end, context=self._context)
         return self.now
 
     def open(self) -> None:
         """There will be inputs, and `end` is called after them."""
         self._begun = True
-        self.now = self._clock()
+        self.now = self._loop.time()
 
     def end(self) -> None:
         """There was the last input: drain the hub."""
@@ -68,7 +67,7 @@ class Readiness(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Nothing is watched any more."""
+        """Nothing is watched any more. Doing this twice is harmless."""
 
 
 @final
@@ -97,19 +96,25 @@ class EpollReadiness(Readiness):
         connections = self._connections
         turn = self._turn
         left = _READY_MAX
+        until = monotonic() + _READY_S
         while left > 0 and (ready := self._epoll.poll(0, left)):
             left -= len(ready)
             turn.open()
-            for fd, _ in ready:
-                connection = connections.get(fd)
-                if connection is not None:
-                    connection.readable()
-            turn.end()
+            try:
+                for fd, _ in ready:
+                    connection = connections.get(fd)
+                    if connection is not None:  # its handlers keep their variables for themselves
+                        copy_context().run(connection.readable)
+            finally:  # or, after a KeyboardInterrupt, there would never be a drain again
+                turn.end()
+            if monotonic() > until:
+                break
 
     def close(self) -> None:
-        self._connections.clear()
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
+        if not self._epoll.closed:
+            self._connections.clear()
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
 
 
 @final

@@ -147,15 +147,20 @@ class Connection:
             self._server.readiness.watch(self._sock.fileno(), self)
 
     def _unwatch(self) -> None:
-        self._server.readiness.unwatch(self._sock.fileno())
+        if self._ending < _GONE:
+            self._server.readiness.unwatch(self._sock.fileno())
 
     def readable(self) -> None:
         """The socket can be read, or has ended."""
         try:
             self._read()
-        except Exception:
-            self._server.logger.exception("fd %d is aborted", self.fd)
-            self._close()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Something of ours has raised: that is to hurt no other connection."""
+        self._server.logger.error("fd %d is aborted", self.fd, exc_info=error)
+        self._close()
 
     def _read(self) -> None:
         buffer = self._turn.buffer
@@ -164,7 +169,7 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            if self._opening is not None and self._tls is not None:
+            if not self.fd and not self._is_refused:
                 self._fail_handshake(error)
             self._close()
             return
@@ -230,7 +235,10 @@ class Connection:
         if self._unsent is None and self._ending < _GONE:
             buffers = self._hub.data_to_send(self.fd)
             if buffers:
-                self._encrypt_and_send(buffers)
+                try:
+                    self._encrypt_and_send(buffers)
+                except Exception as error:
+                    self._fail(error)
 
     def _encrypt_and_send(self, buffers: list[bytes]) -> None:
         if self._tls is None:
@@ -253,42 +261,46 @@ class Connection:
         size = 0
         for each in buffers:
             size += len(each)
+        unsent: list[bytes | memoryview]
         if len(buffers) > 1 and size > _JOIN_BYTES:
-            sent = self._try_to(self._sock.sendmsg, buffers[:_BUFFERS_MAX])
-            self._keep([*buffers], sent)
+            unsent = [*buffers]
         else:
-            data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-            sent = self._try_to(self._sock.send, data)
-            if sent != size:
-                self._keep([data], sent)
-
-    def _try_to(self, send: Callable[[Any], int], data: object) -> int:
-        """How many bytes the socket takes now; -1 if it has failed."""
-        try:
-            return send(data)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            self._close()
-            return -1
-
-    def _keep(self, buffers: list[bytes | memoryview], sent: int) -> None:
-        if sent >= 0:
-            _drop(buffers, sent)
-            self._unsent = buffers
+            unsent = [buffers[0] if len(buffers) == 1 else b"".join(buffers)]
+        if not self._send_of(unsent) and self._ending < _GONE:
+            self._unsent = unsent
             server = self._server
             server.loop.add_writer(self._sock.fileno(), self._writable)
             server.full.add(self)
             self.report_unsent()
 
+    def _send_of(self, unsent: list[bytes | memoryview]) -> bool:
+        """Send what the socket takes of `unsent`, and take that away; whether it was all. Closes if
+        the socket has failed."""
+        sock = self._sock
+        while unsent:
+            tried = _BUFFERS_MAX
+            if len(unsent) == 1 or not hasattr(sock, "sendmsg"):  # Windows has none
+                tried = 1
+            try:
+                sent = sock.send(unsent[0]) if tried == 1 else sock.sendmsg(unsent[:tried])
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                self._close()
+                return False
+            except Exception as error:
+                self._fail(error)
+                return False
+            rest = max(0, len(unsent) - tried)
+            _drop(unsent, sent)
+            if len(unsent) > rest:
+                return False
+        return True
+
     def _writable(self) -> None:
         unsent = self._unsent
         assert unsent is not None
-        sent = self._try_to(self._sock.sendmsg, unsent[:_BUFFERS_MAX])
-        if sent < 0:
-            return
-        _drop(unsent, sent)
-        if not unsent:
+        if self._send_of(unsent):
             self._unsent = None
             server = self._server
             server.loop.remove_writer(self._sock.fileno())
@@ -321,7 +333,7 @@ class Connection:
             self._end_if_sent()
 
     def _end_if_sent(self) -> None:
-        if self._ending == _OPEN or self._unsent is not None:
+        if not _OPEN < self._ending < _GONE or self._unsent is not None:
             return
         if self._tls is not None:
             self._tls.close_notify()
@@ -336,14 +348,16 @@ class Connection:
     def _close(self) -> None:
         """Close the socket, whatever waits; what comes of that comes in the next turn."""
         if self._ending < _GONE:
-            self._ending = _GONE
             self._unwatch()
+            self._ending = _GONE
             loop = self._server.loop
             if self._unsent is not None:
                 loop.remove_writer(self._sock.fileno())
                 self._unsent = None
-            if self._opening is not None and self._opening.timer is not None:
-                self._opening.timer.cancel()
+            opening = self._opening
+            if opening is not None and opening.timer is not None:
+                opening.timer.cancel()
+                opening.timer = None  # it refers to this connection
             self._sock.close()
             loop.call_soon(self._lost)
 
