@@ -121,10 +121,12 @@ class HostFraming(Framing):
         """What the host has received; the next `receive` returns it."""
         if self._ended:
             return
-        if type(event) is not str or not event.isascii() or len(event) > self._message_bytes_max:
-            event = self._checked(event)
-            self._ended = isinstance(event, CloseReceived | Violation)
-        self._events.append(event)
+        if type(event) is str and event.isascii() and len(event) <= self._message_bytes_max:
+            self._events.append(event)
+        else:
+            checked = self._checked(event)
+            self._ended = isinstance(checked, CloseReceived | Violation)
+            self._events.append(checked)
         self.more = True
 
     def _checked(self, message: FrameEvent) -> FrameEvent:
