@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from wireroom.core import Accept, App, Limits, Reject, Request, Response, Session, WebSocket
+from wireroom.core import Accept, App, Hub, Limits, Reject, Request, Response, Session, WebSocket
 
 from .behaviours import Behaviours, Server, Told, needs
 from .client import TEXT, Client, Refused, frame
@@ -158,8 +158,17 @@ class Handshakes(Behaviours):
     def test_refuses_with_503_when_it_is_full(self, server: Server) -> None:
         server.start(_app(Limits(connections_max=1)))
         only = server.open("/module/a/1")
-        refused = refusal(server.connect(), "/module/a/1").response
-        assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+
+        def ask(hub: Hub) -> Client:
+            """While the server takes nobody: who is refused has not long to ask."""
+            client = server.connect()
+            client.write(client.upgrade("/module/a/1"))
+            return client
+
+        with server.call(ask) as late, pytest.raises(Refused) as refused:
+            late.await_acceptance()
+        response = refused.value.response
+        assert (response.status, response.headers["retry-after"]) == (503, "5")
         only.close()
         assert server.wait_idle().connections_refused == 1
         server.open("/module/a/1")
