@@ -604,8 +604,11 @@ def test_in_debug_mode_nothing_is_said(run: RunLoop, caplog: pytest.LogCaptureFi
 
 
 def test_nothing_is_left_after_the_end(
-    run: RunLoop, certificates: tuple[ssl.SSLContext, ssl.SSLContext]
+    run: RunLoop,
+    certificates: tuple[ssl.SSLContext, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("wireroom.transports.socket_callbacks.REFUSAL_LINGER_S", TIMEOUT_S)
     app = make_app(limits=dataclasses.replace(MUCH, connections_max=2))
 
     @app.every(3600.0)
