@@ -575,6 +575,88 @@ def test_a_peer_that_is_gone_while_we_send_is_told_by_receive(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("slow_first", [True, False])
+def test_a_broadcast_is_not_held_up_by_one_that_takes_nothing(run: Run, slow_first: bool) -> None:
+    async def main() -> None:
+        asgi = ASGIApp(echo_app())
+        async with hosted(asgi) as one, hosted(asgi) as other:
+            slow, fast = (one, other) if slow_first else (other, one)
+            for host in (one, other):
+                await host.sent.receive()
+            for round_ in range(3):
+                slow.blocked = blocked = anyio.Event()
+                for number in range(3):
+                    text = f"{round_} {number}"
+                    await asgi.call(lambda hub, text=text: hub.broadcast(text))  # type: ignore[misc]
+                    assert (await fast.sent.receive())["text"] == text
+                await slow.to_app.send({"type": "websocket.receive", "text": "an echo"})
+                slow.blocked = None
+                blocked.set()
+                texts = [(await slow.sent.receive())["text"] for _ in range(4)]
+                assert texts == [*(f"{round_} {number}" for number in range(3)), "an echo"]
+
+    run(main)
+
+
+def test_one_that_takes_no_broadcast_is_aborted_and_others_are_not(run: Run) -> None:
+    async def main() -> None:
+        asgi = ASGIApp(echo_app(limits=Limits(stall_timeout_s=0.3)))
+        async with hosted(asgi) as slow, hosted(asgi) as fast:
+            for host in (slow, fast):
+                await host.sent.receive()
+            slow.blocked = anyio.Event()
+            await asgi.call(lambda hub: hub.broadcast("before"))
+            await slow.returned.wait()
+            await asgi.call(lambda hub: hub.broadcast("after"))
+            assert [(await fast.sent.receive())["text"] for _ in range(2)] == ["before", "after"]
+            stats = asgi.hub.stats()
+            assert (stats.stalled, stats.connections) == (1, 1)
+
+    run(main)
+
+
+@pytest.mark.parametrize("sends", ["itself", "a reply"])
+def test_handlers_see_the_context_of_their_request_when_sending_has_waited(
+    run: Run, sends: str
+) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
+    app = App()
+    module = app.module("/")
+
+    @module.on_message
+    def tell(session: Session, message: str | bytes) -> str:
+        return f"{variable.get()} {message!r}"
+
+    async def main() -> None:
+        asgi = ASGIApp(app)
+
+        async def middleware(scope: Any, receive: Any, send: Any) -> None:
+            variable.set("mine")
+            await asgi(scope, receive, send)
+
+        host = Host(asgi)
+        async with anyio.create_task_group() as group:
+            group.start_soon(middleware, host.scope, host._receive_stream.receive, host.send)
+            await host.sent.receive()
+            host.blocked = blocked = anyio.Event()
+            if sends == "itself":
+                await asgi.call(lambda hub: hub.broadcast("mine of itself"))
+            else:
+                await host.to_app.send({"type": "websocket.receive", "text": "0"})
+            await anyio.wait_all_tasks_blocked()
+            for number in range(1, 4):
+                await host.to_app.send({"type": "websocket.receive", "text": f"{number}"})
+                await anyio.wait_all_tasks_blocked()
+            host.blocked = None
+            blocked.set()
+            for _ in range(4):
+                assert (await host.sent.receive())["text"].startswith("mine ")
+            group.cancel_scope.cancel()
+        host.close()
+
+    run(main)
+
+
 # -- handlers and ends --------------------------------------------------------------------------
 
 

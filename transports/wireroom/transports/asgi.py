@@ -242,6 +242,7 @@ class _Connection:
                 if not self.cancel_scope.cancel_called:
                     await self._run()
         except IdsExhaustedError as error:
+            server.reader = None
             logger.warning("connection refused: %s", error)
             await self.refuse(error.response)
         finally:
@@ -522,6 +523,9 @@ class _Server(TaskDrain[_Connection]):
 
     def begin(self) -> None:
         super().begin()
+        # asyncio reads into blocks of 256 KiB. glibc maps, and unmaps, each such block, which costs
+        # more than a message does, until one that is larger was freed: this one.
+        bytearray(2**20)
         self.clock = self._clock
         self._spawn_apart(self._run_clock)
         self._spawn_apart(self.run_backplane)
