@@ -248,6 +248,10 @@ def test_the_bytes_of_messages_that_are_kept_are_bounded(
     nodes[1].wait_connected()
     assert Client(nodes[1], "bob", start | {"offset": 11}).hear(2) == ["1", "2"]
     assert Client(nodes[1], "bob", start | {"offset": 10}).recovered == [False]
+    for count, kept in ((14, 3), (15, 4), (16, 2)):
+        ann.say("x" * 175)
+        ann.hear(count)
+        assert redis.command("XLEN", STREAM) == b":%d\r\n" % kept
 
 
 def test_the_age_of_messages_that_are_kept_is_bounded(

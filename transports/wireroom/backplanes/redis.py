@@ -67,12 +67,15 @@ _OFFSET_MAX: Final = 2**53  # what a script counts exactly
 # KEYS: the stream, the hash, the node's last number. ARGV: channel, message, number, messages_max,
 # age in ms, the epoch if a new one begins, seconds that the hash is kept, the command to publish,
 # seconds that the last number is kept, bytes_max. An entry's `b` is how many bytes the room's
-# messages have had up to its end, so that those of all after it are a difference.
+# messages have had up to its end, so that those of all after it are a difference. Those that are
+# kept cannot be too many before `bytes` is more than the hash's `check` for this bytes_max.
 _APPEND: Final = """
 local number = tonumber(ARGV[3])
 if number <= tonumber(redis.call('GET', KEYS[3]) or '0') then return 0 end
 redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[9])
-local epoch = redis.call('HGET', KEYS[2], 'epoch')
+local check = 'check' .. ARGV[10]
+local room = redis.call('HMGET', KEYS[2], 'epoch', check)
+local epoch = room[1]
 if not epoch then
   epoch = ARGV[6]
   redis.call('DEL', KEYS[1])
@@ -85,12 +88,16 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local bytes = redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[2])
 redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[4], offset .. '-0',
   'm', ARGV[2], 't', now, 'b', bytes)
-while bytes > tonumber(ARGV[10]) do
-  local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-  local fields = oldest and oldest[2]
-  if not fields or not fields[6] then break end
-  if bytes - fields[6] + #fields[2] <= tonumber(ARGV[10]) then break end
-  redis.call('XDEL', KEYS[1], oldest[1])
+if bytes > tonumber(room[2] or ARGV[10]) then
+  local bytes_max = tonumber(ARGV[10])
+  local kept
+  repeat
+    local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+    local fields = oldest and oldest[2]
+    kept = fields and fields[6] and bytes - fields[6] + #fields[2] or 0
+    if kept > bytes_max then redis.call('XDEL', KEYS[1], oldest[1]) end
+  until kept <= bytes_max
+  redis.call('HSET', KEYS[2], check, bytes + bytes_max - kept)
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call(ARGV[8], ARGV[1], 'A' .. offset .. ' ' .. epoch .. ' ' .. ARGV[2])
