@@ -26,7 +26,7 @@ import pytest
 import trustme
 import uvloop
 
-from frames import BINARY, frame
+from frames import BINARY, PING, frame
 from loops import RunLoop
 from raw import close, text, upgrade
 from wireroom.core import App, ConfigurationError, Hub, Limits, LocalProtocolError, Session
@@ -595,6 +595,31 @@ def test_in_debug_mode_nothing_is_said(run: RunLoop, caplog: pytest.LogCaptureFi
                 await send(sock, text("8000") + close())
                 assert len(await read_to_end(sock)) > 8000 * 1024
             await server.wait_idle()
+
+    run(main())
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def test_what_the_hub_says_of_a_socket_that_has_just_failed_is_harmless(
+    run: RunLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A write fails, and in the same drain reading is to be paused."""
+    app = App(deflate=None)
+    ours, theirs = socket.socketpair()
+
+    @app.module("/").on_message
+    async def slow(session: Session, message: str) -> None:
+        await session.sleep(3600.0)
+
+    async def main() -> None:
+        async with Server(app, port=None, grace_s=0.0) as server:
+            await server.adopt(ours, upgrade("/"))
+            theirs.setblocking(False)
+            await read_until(theirs, b"\r\n\r\n")
+            theirs.send(frame(PING, b"your pong will fail") + text("a") * 1000)
+            theirs.close()
+            await until(lambda: not server.sockets)
+            await server.call(Hub.stats)
 
     run(main())
     assert [each for each in caplog.records if each.levelname == "ERROR"] == []
