@@ -177,32 +177,29 @@ def test_variables_of_one_connection_are_not_those_of_another(run: RunLoop) -> N
     run(main())
 
 
-def test_what_one_handler_wakes_is_not_run_with_its_variables(run: RunLoop) -> None:
+def test_a_task_that_a_handler_has_caused_has_none_of_its_variables(run: RunLoop) -> None:
     variable: ContextVar[str] = ContextVar("variable", default="unset")
     app = App(deflate=None)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
 
-    @app.module("/waker").on_message
-    async def waker(session: Session, message: str) -> None:
+    @app.module("/adopt").on_message
+    async def adopt(session: Session, message: str) -> None:
         variable.set(message)
-        for each in session.hub.sessions():
-            if each is not session:
-                each.close(1000, "go")
+        await server.adopt(ours, upgrade("/task") + text("go"))
 
-    module = app.module("/woken")
-
-    @module.on_close
-    async def woken(session: Session) -> None:
-        for each in session.hub.sessions():
-            each.send(variable.get())
+    @app.module("/task").on_message
+    async def task(session: Session, message: str) -> str:
+        return variable.get()
 
     async def main() -> None:
+        nonlocal server
         async with Server(app, port=0, grace_s=0.0) as server:
-            with await opened(server, "/waker") as sock, await opened(server, "/woken") as other:
+            with theirs, await opened(server, "/adopt") as sock:
                 await send(sock, text("leaked"))
-                await read_until(other, b"go")
-                await send(other, close(1000, "go"))
-                await read_until(sock, answer("unset"))
+                await read_until(theirs, answer("unset"))
 
+    server: Server
     run(main())
 
 
