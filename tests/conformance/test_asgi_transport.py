@@ -615,9 +615,9 @@ def test_one_that_takes_no_broadcast_is_aborted_and_others_are_not(run: Run) -> 
     run(main)
 
 
-@pytest.mark.parametrize("sends", ["itself", "a reply"])
+@pytest.mark.parametrize("waits", [["a reply"], ["a broadcast", "a reply"]])
 def test_handlers_see_the_context_of_their_request_when_sending_has_waited(
-    run: Run, sends: str
+    run: Run, waits: list[str]
 ) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
     app = App()
@@ -638,19 +638,20 @@ def test_handlers_see_the_context_of_their_request_when_sending_has_waited(
         async with anyio.create_task_group() as group:
             group.start_soon(middleware, host.scope, host._receive_stream.receive, host.send)
             await host.sent.receive()
-            host.blocked = blocked = anyio.Event()
-            if sends == "itself":
-                await asgi.call(lambda hub: hub.broadcast("mine of itself"))
-            else:
-                await host.to_app.send({"type": "websocket.receive", "text": "0"})
-            await anyio.wait_all_tasks_blocked()
-            for number in range(1, 4):
-                await host.to_app.send({"type": "websocket.receive", "text": f"{number}"})
+            for what in waits:
+                host.blocked = blocked = anyio.Event()
+                if what == "a broadcast":
+                    await asgi.call(lambda hub: hub.broadcast("mine too"))
+                else:
+                    await host.to_app.send({"type": "websocket.receive", "text": "0"})
                 await anyio.wait_all_tasks_blocked()
-            host.blocked = None
-            blocked.set()
-            for _ in range(4):
-                assert (await host.sent.receive())["text"].startswith("mine ")
+                for number in range(1, 4):
+                    await host.to_app.send({"type": "websocket.receive", "text": f"{number}"})
+                    await anyio.wait_all_tasks_blocked()
+                host.blocked = None
+                blocked.set()
+                for _ in range(4):
+                    assert (await host.sent.receive())["text"].startswith("mine ")
             group.cancel_scope.cancel()
         host.close()
 
