@@ -30,8 +30,8 @@ from store import Store
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-# 50 for 500 members, by hand: some 65 s on two cores that have little else to do, but on loaded ones
-# (four busy loops beside it) the half with Redis had not ended after five minutes.
+# 50 for 500 members, by hand: 68 s on two cores that have little else to do; on loaded ones (four
+# busy loops beside it) the half with Redis had not ended after five minutes.
 ROOMS = int(os.environ.get("WIREROOM_CRASH_ROOMS", "10"))
 MEMBERS_EACH = 10
 ROUNDS = 2
