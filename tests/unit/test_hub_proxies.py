@@ -151,7 +151,7 @@ def test_a_proxy_says_who_connects(header: bytes, expected: str, cut: int | None
     assert peer.messages == [expected, "hello"]
     session = simulation.session(peer)
     assert f"{session.address} {session.secure}" == expected
-    assert session.proxied is None  # an open session keeps nothing of it
+    assert session.arrival is None  # an open session keeps nothing of it
     assert simulation.hub.stats().proxies_refused == 0
 
 

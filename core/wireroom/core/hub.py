@@ -34,7 +34,7 @@ from .sessions.registry import Registry
 from .sessions.remote_users import RemoteUsers
 from .sessions.rooms import Room
 from .sessions.sending import by_module
-from .sessions.session import Session, SessionHub
+from .sessions.session import Arrival, Common, Session, SessionHub
 from .sessions.stats import Stats
 from .sessions.streams import Stream
 from .sessions.users import User, UserId, Users
@@ -90,7 +90,7 @@ class Hub:
         self._turn.post = post
         self._turn.current_task = current_task
         # What application code sees of the hub, and by which types.
-        self._seen: SessionHub = self if enter is None else GuardedHub(self, self._turn)
+        seen: SessionHub = self if enter is None else GuardedHub(self, self._turn)
         self._session_type = Session if enter is None else GuardedSession
         self._user_type = User if enter is None else GuardedUser
         self._stats = Stats()
@@ -106,6 +106,10 @@ class Hub:
             self._node = Node(epoch, backplane, self._turn, self._stats)
             packs = {module.path: module.pack for _, module in app.modules}
             self._users.remote = RemoteUsers(self._node, packs, self._registry)
+        self._seen = seen
+        self._common = Common(
+            limits=app.limits, turn=self._turn, stats=self._stats, hub=seen, users=self._users
+        )
         self._calls = Calls(self._turn, self._stats)
         self._closing = Closing(self._turn, self._stats, app.limits, self._calls)
         self._messages = Messages(self._stats, self._calls, self._closing)
@@ -116,7 +120,7 @@ class Hub:
             self._calls,
             self._closing,
             self._messages,
-            self._users,
+            self._common,
             epoch,
             self._node,
         )
@@ -305,15 +309,9 @@ class Hub:
             fd=fd,
             generation=self._registry.generation,
             address=address,
-            secure=secure,
-            client_certificate=client_certificate,
-            limits=self.limits,
-            turn=self._turn,
-            stats=self._stats,
-            hub=self._seen,
-            users=self._users,
+            arrival=Arrival(reader, secure=secure, client_certificate=client_certificate),
+            common=self._common,
         )
-        session.reader = reader
         self._registry.add(session)
         self._stats.connections += 1
         self._stats.connections_total += 1
@@ -341,8 +339,10 @@ class Hub:
         elif phase is State.HEAD:
             self._opening.receive_head(session, data)
         elif phase is State.REQUEST:
-            session.held += data
-            if not session.paused and len(session.held) > self.limits.head_bytes_max:
+            arrival = session.arrival
+            assert arrival is not None
+            arrival.held += data
+            if not session.paused and len(arrival.held) > self.limits.head_bytes_max:
                 session.paused = True
                 self._turn.put(PauseReading(fd))
         else:

@@ -65,17 +65,18 @@ class Context:
         self.answered = False  # whether a request got its reply
         self.is_over = False
         self._state: SessionState | None = None
-        session.stats.contexts += 1
-        watch = session.turn.stopwatch
+        common = session.common
+        common.stats.contexts += 1
+        watch = common.turn.stopwatch
         self.started = 0.0 if watch is None else watch.start()
 
     def finish(self) -> None:
         """The handler has ended."""
         if not self.is_over:
             self.is_over = True
-            session = self.session
-            session.stats.contexts -= 1
-            watch = session.turn.stopwatch
+            common = self.session.common
+            common.stats.contexts -= 1
+            watch = common.turn.stopwatch
             if watch is not None:
                 watch.stop(self.handler, self.started)
 

@@ -558,7 +558,7 @@ class Module:
             parsed = self.parser.parse(message)
             if parsed.command not in (REPLY, ERROR) or parsed.request_id is None:
                 return False
-            pending = session.requests.get(parsed.request_id)
+            pending = (session.requests or {}).get(parsed.request_id)
         except Exception:  # no reply, whatever it is: `deliver` says what is wrong with it
             return False
         if pending is None or pending.reply is not None:
@@ -626,7 +626,7 @@ class _Dispatcher:
             command = self._commands.get(parsed.command) or self._default
             if command is None:
                 if parsed.command == REPLY:
-                    session.stats.late_replies += 1
+                    session.common.stats.late_replies += 1
                     return None
                 raise BadMessage(
                     "unknown_type", f"there is no type {parsed.command!r}", self._parser.key
@@ -644,7 +644,7 @@ class _Dispatcher:
     ) -> Failed | None:
         """A message has no command, or no valid data; or the parser has failed to say so."""
         if isinstance(error, BadMessage):
-            session.stats.bad_messages += 1
+            session.common.stats.bad_messages += 1
             try:
                 session.send(ErrorReply(error.code, error.message, error.field, request_id))
             except Exception as another:
@@ -705,7 +705,7 @@ def _end(context: Context, result: object) -> None:
     if session.is_connected:
         session.send(result)
     else:
-        session.stats.dropped_messages_sent += 1
+        session.common.stats.dropped_messages_sent += 1
 
 
 def _answer(request_id: RequestId | None, result: object) -> object:

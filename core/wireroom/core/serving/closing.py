@@ -85,7 +85,7 @@ class Closing:
             return
         session.keepalive_at = inf
         session.closing_event = None
-        if not session.reads_inbox:
+        if not session.common.reads_inbox:
             session.drop_inbox()
         session.let_go()
         code = session.close_code

@@ -33,7 +33,7 @@ class Messages:
     def receive_frames(self, session: Session, data: bytes) -> None:
         """Bytes of an upgraded connection, to handled messages."""
         framing = session.framing
-        deliver = session.deliver
+        deliver = session.common.deliver
         outbox = session.outbox
         assert framing is not None
         while True:
@@ -89,7 +89,7 @@ class Messages:
 
     def pump(self, session: Session) -> None:
         """Go on with what waited for an earlier message."""
-        deliver = session.deliver
+        deliver = session.common.deliver
         outbox = session.outbox
         if deliver is None:
             return

@@ -22,9 +22,9 @@ from ..events import RequestAnswered, SessionOpened
 from ..sessions.guarded import GuardedRoom
 from ..sessions.node import Node
 from ..sessions.rooms import Namespace, PresenceHook, Room, RoomHook
-from ..sessions.session import Session
+from ..sessions.session import Common, Session
 from ..sessions.stats import Stats
-from ..sessions.users import REPLACED_CODE, REPLACED_REASON, Users, user_id_of
+from ..sessions.users import REPLACED_CODE, REPLACED_REASON, user_id_of
 from ..turn import Turn
 from ..wire import handshake
 from ..wire.close_codes import CloseCode
@@ -51,7 +51,7 @@ class Opening:
         "_app",
         "_calls",
         "_closing",
-        "_deliverers",
+        "_commons",
         "_framing_limits",
         "_limits",
         "_messages",
@@ -71,7 +71,7 @@ class Opening:
         calls: Calls,
         closing: Closing,
         messages: Messages,
-        users: Users,
+        common: Common,
         epoch: str,
         node: Node | None,
     ) -> None:
@@ -83,13 +83,13 @@ class Opening:
         self._calls = calls
         self._closing = closing
         self._messages = messages
-        self._users = users
+        self._users = common.users
         self._proxies = Proxies(app, stats) if app.trusted_proxies else None
         self._namespaces = {
             module: self._new_namespace(module, epoch, node) for _, module in app.modules
         }
         self.services = {service: factory() for service, factory in app.services.items()}
-        self._deliverers = {module: module.deliverer(self.services) for _, module in app.modules}
+        self._commons = {module: self._new_common(module, common) for _, module in app.modules}
 
     def _new_namespace(self, module: SessionModule, epoch: str, node: Node | None) -> Namespace:
         if module.history is not None and not epoch:
@@ -114,6 +114,22 @@ class Opening:
         parser = handler_name(type(module.parser))
         namespace.not_packed = lambda error: self._calls.report(None, parser, error)
         return namespace
+
+    def _new_common(self, module: SessionModule, unrouted: Common) -> Common:
+        common = Common(
+            limits=unrouted.limits,
+            turn=unrouted.turn,
+            stats=unrouted.stats,
+            hub=unrouted.hub,
+            users=unrouted.users,
+        )
+        common.module = module
+        common.namespace = self._namespaces[module]
+        common.deliver = module.deliverer(self.services)
+        common.stages = module.stages
+        common.reads_inbox = common.deliver is None
+        common.in_function = isinstance(module, FunctionModule)
+        return common
 
     def rooms(self) -> list[tuple[str, Room]]:
         """Those that somebody is in, with their modules' paths."""
@@ -150,15 +166,17 @@ class Opening:
 
     def receive_head(self, session: Session, data: bytes) -> None:
         """Requests, one after another; several may come in one read."""
-        if session.held:
-            data = session.held + data
-            session.held = b""
+        arrival = session.arrival
+        assert arrival is not None
+        reader = arrival.reader
+        assert isinstance(reader, RequestReader)
+        if arrival.held:
+            data = arrival.held + data
+            arrival.held = b""
         while session.phase is State.HEAD:
             if session.paused:
-                session.held = data
+                arrival.held = data
                 return
-            reader = session.reader
-            assert isinstance(reader, RequestReader)
             started = reader.receiving
             try:
                 if self._proxies is not None:
@@ -166,7 +184,7 @@ class Opening:
                     if received is None:
                         return
                     data = received
-                request = reader.receive_data(data, client=session.address, secure=session.secure)
+                request = reader.receive_data(data, client=session.address, secure=arrival.secure)
                 if request is not None and self._proxies is not None:
                     self._proxies.identify(session, request)
             except RemoteProtocolError as error:
@@ -177,7 +195,7 @@ class Opening:
                 if reader.receiving and not started and reader.answered:
                     session.set_phase_deadline(self._limits.head_timeout_s)
                 return
-            request.client_certificate = session.client_certificate
+            request.client_certificate = arrival.client_certificate
             self._take_request(session, request)
             session.maybe_pause()  # a peer that asks faster than it reads
 
@@ -189,7 +207,8 @@ class Opening:
             self._proxies.begin_in_host(session)
             self._proxies.identify(session, request)
         if subprotocols is not None:
-            session.upgrade = handshake.Upgrade("", tuple(subprotocols), [])
+            assert session.arrival is not None
+            session.arrival.upgrade = handshake.Upgrade("", tuple(subprotocols), [])
         self._take_request(session, request)
 
     def _take_request(self, session: Session, request: Request) -> None:
@@ -208,10 +227,12 @@ class Opening:
         """To a WebSocket module or an HTTP route. Raises `RemoteProtocolError`."""
         raw_path = request.raw_path
         module_match = self._app.modules.match(raw_path)
-        in_host = isinstance(session.reader, HostReader)  # which has done its checks
+        arrival = session.arrival
+        assert arrival is not None
+        in_host = isinstance(arrival.reader, HostReader)  # which has done its checks
         if in_host:
             check_host(request)
-            wants_websocket = session.upgrade is not None
+            wants_websocket = arrival.upgrade is not None
         else:
             wants_websocket = handshake.asks_for_websocket(request)
         if module_match is not None and wants_websocket:
@@ -220,7 +241,7 @@ class Opening:
             if in_host:
                 handshake.check_origin(request, origins)
             else:
-                session.upgrade = handshake.check_upgrade(request, origins)
+                arrival.upgrade = handshake.check_upgrade(request, origins)
             self._ask(session, module)
             return
         route_match = self._app.routes.match(raw_path)
@@ -266,14 +287,9 @@ class Opening:
 
     def _ask(self, session: Session, module: SessionModule) -> None:
         """Let the application decide about a valid handshake."""
-        session.module = module
-        session.namespace = self._namespaces[module]
-        session.deliver = self._deliverers[module]
-        session.stages = module.stages
+        session.common = self._commons[module]
         session.stage = None if module.stages is None else module.stages.initial
-        session.reads_inbox = session.deliver is None
         if isinstance(module, FunctionModule):
-            session.in_function = True
             websocket = WebSocket(self, session)
 
             def ended(result: object, error: BaseException | None) -> None:
@@ -313,9 +329,10 @@ class Opening:
         if isinstance(decision, Reject):
             self.respond(session, session.handshake, decision.response(), close=True)
             return
-        upgrade, reader, module = session.upgrade, session.reader, session.module
+        arrival, module = session.arrival, session.module
+        assert arrival is not None
+        reader, upgrade = arrival.reader, arrival.upgrade
         assert upgrade is not None
-        assert reader is not None
         session.subprotocol = decision.subprotocol or handshake.choose_subprotocol(
             module.subprotocols, upgrade.subprotocols
         )
@@ -347,11 +364,8 @@ class Opening:
                 settings=self._app.deflate,
             )
         )
-        data = reader.trailing_data + session.held
-        session.reader = None
-        session.proxied = None
-        session.upgrade = None
-        session.held = b""
+        data = reader.trailing_data + arrival.held
+        session.arrival = None
         session.happened(Input.ACCEPTED)
         session.user = user
         if self._app.second_session == "replace":
@@ -377,7 +391,7 @@ class Opening:
         handler = session.module.on_open_handler
         if handler is not None:
             name = handler_name(handler)
-            session.busy = not session.reads_inbox  # else nothing overtakes it
+            session.busy = not session.common.reads_inbox  # else nothing overtakes it
 
             def opened(result: object, error: BaseException | None) -> None:
                 session.busy = False
@@ -398,7 +412,8 @@ class Opening:
     def refuse(self, session: Session, request: Request | None, error: RemoteProtocolError) -> None:
         """Answer a request that is wrong. One that is merely not for us does not end the
         connection; a handshake, or a head that cannot be trusted, does."""
-        mere = request is not None and error.status in (404, 405, 426) and session.upgrade is None
+        asked = session.arrival is not None and session.arrival.upgrade is not None
+        mere = request is not None and error.status in (404, 405, 426) and not asked
         if request is not None and handshake.asks_for_websocket(request):
             mere = False
         response = Response(error.status, error.message + "\n", error.headers)
@@ -413,8 +428,9 @@ class Opening:
         self, session: Session, request: Request | None, response: Response, *, close: bool
     ) -> None:
         """Send a response, and end the connection or wait for the next request."""
-        reader = session.reader
-        assert reader is not None
+        arrival = session.arrival
+        assert arrival is not None
+        reader = arrival.reader
         close = close or not reader.keeps_alive or session.answered or request is None
         session.put_response(reader.respond(request, response, close=close))
         if response.status >= _REFUSED_FROM:
@@ -431,9 +447,8 @@ class Opening:
                 else self._limits.keep_alive_timeout_s
             )
             return
-        self._stats.dropped_bytes_received += len(session.held)
-        session.reader = None
-        session.held = b""
+        self._stats.dropped_bytes_received += len(arrival.held)
+        session.arrival = None
         session.happened(Input.REFUSED)
         self._closing.conclude(session)
 

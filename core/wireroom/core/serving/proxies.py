@@ -6,7 +6,7 @@ from typing import final
 
 from ..app import App
 from ..errors import RemoteProtocolError
-from ..sessions.session import Session
+from ..sessions.session import Arrival, Session
 from ..sessions.stats import Stats
 from ..wire.forwarded import forwarded_secure
 from ..wire.proxied import Proxied
@@ -35,9 +35,10 @@ class Proxies:
         None while a PROXY header is incomplete. Raises `RemoteProtocolError`, with the HTTP
         status, for a connection that should have one and does not, or may not have one.
         """
-        proxied = session.proxied
+        arrival = _arrival(session)
+        proxied = arrival.proxied
         if proxied is None:
-            proxied = session.proxied = self._new_proxied(session)
+            proxied = arrival.proxied = self._new_proxied(session, arrival)
         reader = proxied.header_reader
         if reader is None:
             return data
@@ -56,17 +57,18 @@ class Proxies:
         # The proxy relays bytes: X-Forwarded-For is the word of whom it names, not the proxy's.
         # One on another machine's Unix socket is nobody that we know.
         proxied.is_trusted = isinstance(header.address, tuple) and header.address in self._trusted
-        session.address, session.secure = proxied.address, proxied.secure
+        session.address, arrival.secure = proxied.address, proxied.secure
         return reader.trailing_data
 
     def begin_in_host(self, session: Session) -> None:
         """A host has read the connection so far, a PROXY header included."""
+        arrival = _arrival(session)
         is_trusted = session.address in self._trusted
-        session.proxied = Proxied(session.address, secure=session.secure, is_trusted=is_trusted)
+        arrival.proxied = Proxied(session.address, secure=arrival.secure, is_trusted=is_trusted)
 
-    def _new_proxied(self, session: Session) -> Proxied:
+    def _new_proxied(self, session: Session, arrival: Arrival) -> Proxied:
         is_trusted = session.address in self._trusted
-        proxied = Proxied(session.address, secure=session.secure, is_trusted=is_trusted)
+        proxied = Proxied(session.address, secure=arrival.secure, is_trusted=is_trusted)
         if self._proxy_protocol:
             if not is_trusted:
                 self._stats.proxies_refused += 1
@@ -79,10 +81,16 @@ class Proxies:
 
         Each request is for itself: a proxy may send those of several clients on one connection.
         """
-        proxied = session.proxied
+        arrival = _arrival(session)
+        proxied = arrival.proxied
         if proxied is None or not proxied.is_trusted:
             return
         secure = forwarded_secure(request.headers)
         session.address = self._trusted.client(request.headers, proxied.address)
-        session.secure = proxied.secure if secure is None else secure
-        request.client, request.secure = session.address, session.secure
+        arrival.secure = proxied.secure if secure is None else secure
+        request.client, request.secure = session.address, arrival.secure
+
+
+def _arrival(session: Session) -> Arrival:
+    assert session.arrival is not None
+    return session.arrival

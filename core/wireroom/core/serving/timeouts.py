@@ -51,7 +51,7 @@ class Timeouts:
         phase = session.phase
         if phase is State.HEAD:
             self._stats.head_timeouts += 1
-            if session.reader is not None and session.reader.receiving:
+            if session.arrival is not None and session.arrival.reader.receiving:
                 error = RemoteProtocolError("the request head took too long", status=408)
                 self._opening.refuse(session, None, error)
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import final
+from typing import Any, final
 
 from ..errors import LocalProtocolError
 from .ids import FdPool
@@ -39,8 +39,9 @@ class Registry:
 
     def add(self, session: Session) -> None:
         """Register a connection under the fd acquired for it."""
-        self._sessions[session.fd] = session
-        self._outboxes[session.fd] = session.outbox
+        fd: Any = session.fd  # as an object, of which both keep the same
+        self._sessions[fd] = session
+        self._outboxes[fd] = session.outbox
 
     def require(self, fd: int) -> Session:
         """The connection of `fd`. Raises `LocalProtocolError` if there is none."""

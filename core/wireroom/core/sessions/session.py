@@ -41,6 +41,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _OPEN: Final = State.OPEN  # looked up for every message
+_NEVER: Final = -inf
 
 
 RequestId: TypeAlias = int | str
@@ -104,6 +105,64 @@ class SessionHub(Protocol):
         """What came after the last message takes effect now; the session's own business."""
 
 
+@final
+class Common:
+    """What all sessions of a module have in common, and those of a hub that have none yet."""
+
+    __slots__ = (
+        "deliver",
+        "hub",
+        "in_function",
+        "limits",
+        "module",
+        "namespace",
+        "reads_inbox",
+        "stages",
+        "stats",
+        "turn",
+        "users",
+    )
+
+    def __init__(
+        self, *, limits: Limits, turn: Turn, stats: Stats, hub: SessionHub, users: Users
+    ) -> None:
+        self.limits = limits
+        self.turn = turn
+        self.stats = stats
+        self.hub = hub
+        self.users = users
+        self.module: Any = None  # a module of `dispatch`, which is above us
+        self.namespace: Namespace | None = None
+        self.deliver: Callable[[Session, Message], object] | None = None
+        self.stages: Stages | None = None
+        # What `receive` takes from: the inbox, if the module has no handlers, or what was handed
+        # to a reader that waited for it.
+        self.reads_inbox = False
+        # Whether a function serves it: what it has received is handled until it asks for more.
+        self.in_function = False
+
+
+@final
+class Arrival:
+    """What is known of a connection while its requests are read. An open session has none."""
+
+    __slots__ = ("client_certificate", "held", "proxied", "reader", "secure", "upgrade")
+
+    def __init__(
+        self,
+        reader: RequestReader | HostReader,
+        *,
+        secure: bool,
+        client_certificate: Certificate | None,
+    ) -> None:
+        self.reader = reader
+        self.secure = secure  # whether it uses TLS, as far as is known
+        self.client_certificate = client_certificate
+        self.proxied: Proxied | None = None  # if proxies are trusted
+        self.upgrade: Upgrade | None = None  # what the latest request asked for
+        self.held = b""  # bytes that came while the application decided about a request
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)  # of sessions/guarded.py
 class Session:
     """One connection.
@@ -122,51 +181,36 @@ class Session:
         "_user",
         "address",
         "answered",
+        "arrival",
         "busy",
         "bytes_received",
-        "client_certificate",
         "closing_event",
         "close_by",
         "close_code",
         "close_reason",
-        "deliver",
+        "common",
         "fd",
         "framing",
         "generation",
-        "held",
-        "hub",
-        "in_function",
         "inbox",
         "inbox_bytes",
         "invocations",
         "mail",
         "keepalive_at",
         "last_received",
-        "limits",
-        "module",
-        "namespace",
         "opened_at",
         "outbox",
         "paused",
         "readers",
-        "reads_inbox",
         "phase",
         "phase_at",
-        "proxied",
         "pinged_at",
-        "reader",
         "received",
         "requests",
-        "secure",
         "stage",
-        "stages",
         "stall_at",
-        "stats",
-        "users",
         "subprotocol",
-        "turn",
         "user_id",
-        "upgrade",
         "want_close",
     )
 
@@ -176,51 +220,30 @@ class Session:
         fd: int,
         generation: int,
         address: Address,
-        secure: bool,
-        client_certificate: Certificate | None,
-        limits: Limits,
-        turn: Turn,
-        stats: Stats,
-        hub: SessionHub,
-        users: Users,
+        arrival: Arrival,
+        common: Common,
     ) -> None:
-        self.hub = hub
-        self.users = users
+        limits = common.limits
+        now = common.turn.now
+        self.common = common
         self.fd = fd
         self.generation = generation
         self.address = address
-        self.secure = secure
-        self.client_certificate = client_certificate
-        self.limits = limits
-        self.turn = turn
-        self.stats = stats
         # the wire
         self.phase = State.HEAD
-        self.reader: RequestReader | HostReader | None = None  # until the upgrade
-        self.proxied: Proxied | None = None  # while requests are read, if proxies are trusted
+        self.arrival: Arrival | None = arrival  # until the upgrade
         self._request: Request | None = None
-        self.upgrade: Upgrade | None = None
         self.framing: Framing | None = None
         self.subprotocol: str | None = None
-        self.held = b""  # bytes that came while the application decided about a request
         self.outbox = Outbox(fd=fd, mark=limits.outbox_mark_bytes, limit=limits.outbox_bytes)
         self.want_close = False  # Disconnect as soon as the outbox has been taken
         self.answered = False  # whether the peer has ended its side, by Close or EOF
         self.paused = False  # whether we asked the transport to stop reading
         self.bytes_received = 0
         # the application
-        self.module: Any = None  # a module of `dispatch`, which is above us
-        self.deliver: Callable[[Session, Message], object] | None = None
-        # What `receive` takes from: the inbox, if the module has no handlers, or what was handed
-        # to a reader that waited for it.
-        self.reads_inbox = False
-        # Whether a function serves it: what it has received is handled until it asks for more.
-        self.in_function = False
         self.mail: Queue = ()
-        self.requests: dict[RequestId, PendingReply] = {}  # of ours that wait for the peer
+        self.requests: dict[RequestId, PendingReply] | None = None  # that wait for the peer
         self.readers = 0  # how many wait in `receive`
-        self.namespace: Namespace | None = None
-        self.stages: Stages | None = None
         self.stage: Enum | None = None  # where the application's own protocol stands
         self._rooms: dict[str, None] | None = None
         self._user: object = None
@@ -236,9 +259,9 @@ class Session:
         self.close_code = CloseCode.ABNORMAL_CLOSURE.value
         self.close_reason = ""
         # the clock
-        self.opened_at = turn.now  # the handshake was accepted; until then, connected
-        self.last_received = turn.now
-        self.pinged_at = -inf  # when a Ping that nothing has come after was sent
+        self.opened_at = now  # the handshake was accepted; until then, connected
+        self.last_received = now
+        self.pinged_at = _NEVER  # when a Ping that nothing has come after was sent
         self.phase_at = inf
         self.close_by = inf  # when a closing that has begun has to be over
         self.keepalive_at = inf
@@ -253,6 +276,28 @@ class Session:
     def is_connected(self) -> bool:
         """Whether something can be sent."""
         return self.phase is _OPEN
+
+    @property
+    def hub(self) -> SessionHub:
+        """What knows the other sessions."""
+        return self.common.hub
+
+    @property
+    def secure(self) -> bool:
+        """Whether the peer uses TLS, by the transport's word or a trusted proxy's."""
+        if self.arrival is not None:
+            return self.arrival.secure
+        return self._request is not None and self._request.secure
+
+    @property
+    def turn(self) -> Turn:
+        """The hub's."""
+        return self.common.turn
+
+    @property
+    def module(self) -> Any:
+        """The module that serves it; None before the request is routed."""
+        return self.common.module
 
     @property
     def handshake(self) -> Request:
@@ -288,11 +333,11 @@ class Session:
         self._bind(user)
 
     def _bind(self, user: object) -> None:
-        self.users.remove(self)
+        self.common.users.remove(self)
         self._user = user
         self.user_id = user_id_of(user)
         if self.phase is _OPEN:
-            self.users.add(self)
+            self.common.users.add(self)
 
     @property
     def state(self) -> Any:
@@ -324,16 +369,16 @@ class Session:
             raise self.closed_error()
         kind = type(message)
         if kind is not str and kind is not bytes and not isinstance(message, str | bytes):
-            message = self.module.pack(message)
+            message = self.common.module.pack(message)
         frame = framing.encode_message(message)  # type: ignore[arg-type]  # a message by now
         outbox = self.outbox
         if outbox.first is None:
-            self.turn.mark(self.fd)
+            self.common.turn.mark(self.fd)
             outbox.first = frame
             outbox.waiting += len(frame)
         else:
             outbox.put(frame)
-        self.stats.messages_sent += 1
+        self.common.stats.messages_sent += 1
         if outbox.waiting <= outbox.mark:
             return READY
         self.check_outbox()
@@ -347,7 +392,7 @@ class Session:
         if self.outbox.waiting <= self.outbox.mark or self.phase is not _OPEN:
             return READY
         if self._drained is None:
-            self._drained = Wait(self.turn)
+            self._drained = Wait(self.common.turn)
             self.outbox.plain = False
         return self._drained
 
@@ -373,7 +418,7 @@ class Session:
 
     def receive_nowait(self) -> Message | None:
         """The next message that has come for `receive`, or None if there is none now."""
-        if self.in_function:
+        if self.common.in_function:
             self.busy = False
         mail = self.mail
         if mail:
@@ -381,14 +426,14 @@ class Session:
             if not mail:
                 self.mail = ()
             return message
-        if not self.reads_inbox:
+        if not self.common.reads_inbox:
             return None
         if not self.inbox:
             if self.closing_event is not None and not self.has_unhandled:
-                self.hub.settle(self)
+                self.common.hub.settle(self)
             return None
         message = self.pop_inbox()
-        self.busy = self.in_function
+        self.busy = self.common.in_function
         self.maybe_resume()
         return message
 
@@ -403,21 +448,21 @@ class Session:
         error or with something else, `SessionClosedError`, and `LocalProtocolError` if the
         module's parser knows no requests.
         """
-        pending = PendingReply(Sleep(self.turn, timeout_s))
+        pending = PendingReply(Sleep(self.common.turn, timeout_s))
         request_id = self.begin_request(data, pending)
         try:
             await pending.arrived
         finally:
             self.end_request(request_id, pending)
         if pending.reply is not None:
-            return self.module.reply_data(pending.reply, reply_type)
+            return self.common.module.reply_data(pending.reply, reply_type)
         if self.phase is not _OPEN:
             raise self.closed_error()
         raise TimeoutError(f"no reply within {timeout_s:g} s")
 
     def sleep(self, seconds: float) -> Sleep:
         """Wait by the hub's own clock; to be awaited in a handler."""
-        return Sleep(self.turn, seconds)
+        return Sleep(self.common.turn, seconds)
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Start the closing handshake (RFC 6455 section 7.1.2). Nothing happens if it has begun.
@@ -448,9 +493,9 @@ class Session:
             rooms = self._rooms = {}
         if name in rooms:
             return False
-        if len(rooms) >= self.limits.rooms_per_session_max:
+        if len(rooms) >= self.common.limits.rooms_per_session_max:
             raise LocalProtocolError(
-                f"a session may be in {self.limits.rooms_per_session_max} rooms "
+                f"a session may be in {self.common.limits.rooms_per_session_max} rooms "
                 "(Limits.rooms_per_session_max)"
             )
         rooms[name] = None
@@ -465,17 +510,18 @@ class Session:
 
         Raises `LocalProtocolError` if the module's `Stages` do not allow it.
         """
-        if self.stages is None or self.stage is None:
+        if self.common.stages is None or self.stage is None:
             raise LocalProtocolError("the session's module has no stages")
-        self.stages.check(self.stage, stage)
+        self.common.stages.check(self.stage, stage)
         self.stage = stage
 
     def leave(self, name: str) -> bool:
         """Leave a room; False if it was not there, nor on its way into it by `recover`."""
         if self._rooms is None or name not in self._rooms:
             was_coming = False
-            if self.namespace is not None:
-                for recovering in self.namespace.coming.get(self, ()):
+            namespace = self.common.namespace
+            if namespace is not None:
+                for recovering in namespace.coming.get(self, ()):
                     if recovering.name == name:
                         recovering.leave()
                         was_coming = True
@@ -501,9 +547,9 @@ class Session:
         return recovering.recovery
 
     def _namespace_of_module(self) -> Namespace:
-        if self.namespace is None:
+        if self.common.namespace is None:
             raise LocalProtocolError("the session has no module yet, and so no rooms")
-        return self.namespace
+        return self.common.namespace
 
     # -- for the hub --------------------------------------------------------------------------
 
@@ -511,13 +557,13 @@ class Session:
         """What `receive` waits for, until `end_receiving`; None if nothing will come."""
         if self.phase in (State.HEAD, State.REQUEST):
             raise LocalProtocolError("accept() the handshake before receiving")
-        if self.mail or (self.inbox and self.reads_inbox):  # since it was looked
+        if self.mail or (self.inbox and self.common.reads_inbox):  # since it was looked
             self.readers += 1
             return READY
         if self.phase is not _OPEN:
             return None
         if self.received is None:
-            self.received = Wait(self.turn)
+            self.received = Wait(self.common.turn)
         self.readers += 1
         return self.received
 
@@ -555,15 +601,19 @@ class Session:
 
     def begin_request(self, data: object, pending: PendingReply) -> RequestId:
         """Send a request, whose reply `pending` waits for until `end_request`; its id."""
-        request_id = f"s{self.turn.next_number()}"
-        self.send(self.module.pack_request(data, request_id))
+        request_id = f"s{self.common.turn.next_number()}"
+        self.send(self.common.module.pack_request(data, request_id))
+        if self.requests is None:
+            self.requests = {}
         self.requests[request_id] = pending
         return request_id
 
     def end_request(self, request_id: RequestId, pending: PendingReply) -> None:
         """Nobody waits for the reply any more."""
-        del self.requests[request_id]
-        self.turn.deadlines.discard(pending.arrived)
+        if self.requests is not None:
+            del self.requests[request_id]
+            self.requests = self.requests or None
+        self.common.turn.deadlines.discard(pending.arrived)
 
     def happened(self, what: Input) -> None:
         self.phase = next_state(self.phase, what)
@@ -581,50 +631,50 @@ class Session:
         )
 
     def put_response(self, response: bytes) -> None:
-        self.turn.mark(self.fd)
+        self.common.turn.mark(self.fd)
         self.outbox.put_response(response)
 
     def put_close(self, code: int | None, reason: str) -> None:
         assert self.framing is not None
-        self.turn.mark(self.fd)
+        self.common.turn.mark(self.fd)
         self.outbox.put(self.framing.encode_close(code, reason))
 
     def put_control(self, frame: bytes) -> None:
         if self.outbox.empty:
-            self.turn.mark(self.fd)
-        if not self.outbox.put_control(frame, self.limits.pongs_pending_max):
-            self.stats.dropped_pongs += 1
+            self.common.turn.mark(self.fd)
+        if not self.outbox.put_control(frame, self.common.limits.pongs_pending_max):
+            self.common.stats.dropped_pongs += 1
 
     def start_closing(self, code: int, reason: str) -> None:
         """Send a Close first; the peer has until the close deadline to answer."""
         self.put_close(code, reason)
         self.happened(Input.CLOSE_SENT)
-        self.stats.sessions -= 1
+        self.common.stats.sessions -= 1
         self.close_code = int(code)
         self.close_reason = reason
         self.stall_at = self.keepalive_at = inf
         self.drop_inbox()
         self.let_go()
         self.resume_reading()  # for the peer's Close
-        self.close_by = self.turn.now + self.limits.close_timeout_s
-        self.set_phase_deadline(self.limits.close_timeout_s)
+        self.close_by = self.common.turn.now + self.common.limits.close_timeout_s
+        self.set_phase_deadline(self.common.limits.close_timeout_s)
         if self.closing_event is not None:
-            self.hub.settle(self)
+            self.common.hub.settle(self)
 
     def drop_inbox(self) -> None:
         """Forget, and count, what was received but will not be handled."""
-        self.stats.dropped_messages_received += len(self.inbox)
+        self.common.stats.dropped_messages_received += len(self.inbox)
         self.inbox = ()
         self.inbox_bytes = 0
 
     def let_go(self) -> None:
         """Leave all rooms and the user, and wake whoever waits."""
-        self.users.remove(self)
+        self.common.users.remove(self)
         if self._rooms:
             for name in list(self._rooms):
                 self.leave(name)
         self._rooms = None
-        for pending in self.requests.values():
+        for pending in list((self.requests or {}).values()):
             pending.arrived.happen()
         for wait in (self.received, self._drained):
             if wait is not None:
@@ -639,8 +689,8 @@ class Session:
             and outbox.waiting > outbox.limit
             and outbox.waiting > len(outbox.frames[-1])  # what is larger by itself may go alone
         ):
-            self.stats.overflowed += 1
-            self.stats.dropped_messages_sent += outbox.clear()
+            self.common.stats.overflowed += 1
+            self.common.stats.dropped_messages_sent += outbox.clear()
             self.start_closing(CloseCode.POLICY_VIOLATION, "too slow: the outbox is full")
 
     @property
@@ -656,10 +706,10 @@ class Session:
         if self._drained is not None:
             self._drained.happen()
             self._drained = None
-        if self.inbox and not self.busy and not self.reads_inbox and self.phase is _OPEN:
+        if self.inbox and not self.busy and not self.common.reads_inbox and self.phase is _OPEN:
             # What waited for the outbox is handled before more is read.
             self.paused = False
-            self.turn.put(ResumeReading(self.fd))
+            self.common.turn.put(ResumeReading(self.fd))
         else:
             self.maybe_resume()
 
@@ -672,8 +722,8 @@ class Session:
     def is_full(self) -> bool:
         """Whether nothing more should be read from the peer for now."""
         return (
-            len(self.inbox) >= self.limits.inbox_messages_max
-            or self.inbox_bytes >= self.limits.inbox_bytes_max
+            len(self.inbox) >= self.common.limits.inbox_messages_max
+            or self.inbox_bytes >= self.common.limits.inbox_bytes_max
             or self.outbox.waiting > self.outbox.mark
         )
 
@@ -683,7 +733,7 @@ class Session:
         if not self.paused and self.phase in (_OPEN, State.HEAD) and self.is_full:
             self.paused = True
             self.outbox.plain = False
-            self.turn.put(PauseReading(self.fd))
+            self.common.turn.put(PauseReading(self.fd))
         return self.paused
 
     def maybe_resume(self) -> None:
@@ -691,8 +741,8 @@ class Session:
         if (
             self.paused
             and self.phase in (_OPEN, State.HEAD)
-            and len(self.inbox) <= self.limits.inbox_messages_max // 2
-            and self.inbox_bytes <= self.limits.inbox_bytes_max // 2
+            and len(self.inbox) <= self.common.limits.inbox_messages_max // 2
+            and self.inbox_bytes <= self.common.limits.inbox_bytes_max // 2
             and self.outbox.waiting <= self.outbox.mark
         ):
             self.resume_reading()
@@ -700,23 +750,23 @@ class Session:
     def resume_reading(self) -> None:
         if self.paused:
             self.paused = False
-            self.turn.put(ResumeReading(self.fd))
+            self.common.turn.put(ResumeReading(self.fd))
 
     def set_phase_deadline(self, seconds: float) -> None:
-        self.phase_at = self.turn.now + seconds
+        self.phase_at = self.common.turn.now + seconds
         self.arm()
 
     def arm(self) -> None:
         """Tell the clock when to look at this session next."""
         when = min(self.phase_at, self.keepalive_at, self.stall_at)
         if when == inf:
-            self.turn.deadlines.discard(self)
+            self.common.turn.deadlines.discard(self)
         else:
-            self.turn.deadlines.set(self, when)
+            self.common.turn.deadlines.set(self, when)
 
     def give_to_reader(self, message: Message) -> None:
         """For who waits in `receive`, or will."""
-        if self.reads_inbox:
+        if self.common.reads_inbox:
             self.put_inbox(message)
         else:
             if not self.mail:

@@ -7,7 +7,7 @@ bytes that follow a head. An object of this file is dropped at the upgrade.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, cast, final
 
 import h11
 
@@ -229,7 +229,8 @@ class ResponseReader(_HeadReader):
             elif isinstance(event, h11.Response):
                 self._response = event
             elif isinstance(event, h11.Data):
-                self._body = (self._body + bytes(event.data))[: self._body_bytes_max]
+                data = bytes(cast(Any, event).data)  # h11 says `bytes`, and gives a bytearray
+                self._body = (self._body + data)[: self._body_bytes_max]
             elif isinstance(event, h11.EndOfMessage) and self._response is not None:
                 return self._response.status_code, _decode(self._response.headers), self._body
             else:
