@@ -607,6 +607,8 @@ def test_one_that_takes_no_broadcast_is_aborted_and_others_are_not(run: Run) -> 
             slow.blocked = anyio.Event()
             await asgi.call(lambda hub: hub.broadcast("before"))
             await slow.returned.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert slow.blocked.statistics().tasks_waiting == 0
             await asgi.call(lambda hub: hub.broadcast("after"))
             assert [(await fast.sent.receive())["text"] for _ in range(2)] == ["before", "after"]
             stats = asgi.hub.stats()
