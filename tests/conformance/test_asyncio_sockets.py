@@ -179,27 +179,26 @@ def test_variables_of_one_connection_are_not_those_of_another(run: RunLoop) -> N
 
 def test_a_task_that_a_handler_has_caused_has_none_of_its_variables(run: RunLoop) -> None:
     variable: ContextVar[str] = ContextVar("variable", default="unset")
-    app = App(deflate=None)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
 
-    @app.module("/adopt").on_message
-    async def adopt(session: Session, message: str) -> None:
-        variable.set(message)
-        await server.adopt(ours, upgrade("/task") + text("go"))
-
-    @app.module("/task").on_message
-    async def task(session: Session, message: str) -> str:
-        return variable.get()
-
     async def main() -> None:
-        nonlocal server
+        app = App(deflate=None)
+
+        @app.module("/adopt").on_message
+        async def adopt(session: Session, message: str) -> None:
+            variable.set(message)
+            await server.adopt(ours, upgrade("/task") + text("go"))
+
+        @app.module("/task").on_message
+        async def task(session: Session, message: str) -> str:
+            return variable.get()
+
         async with Server(app, port=0, grace_s=0.0) as server:
             with theirs, await opened(server, "/adopt") as sock:
                 await send(sock, text("leaked"))
                 await read_until(theirs, answer("unset"))
 
-    server: Server
     run(main())
 
 
