@@ -28,15 +28,17 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCE_ROOTS = {"wireroom.core": "core", "wireroom.transports": "transports"}
 
 # What the profile of a busy server shows. Not among them: classes that applications derive
-# from, and what runs once a connection or at the start.
+# from or that check their arguments' types themselves, and what runs at the start.
 HOT_MODULES = (
     "wireroom.core.deadlines",
     "wireroom.core.dispatch.context",
     "wireroom.core.dispatch.module",
     "wireroom.core.hub",
+    "wireroom.core.routing.paths",
     "wireroom.core.serving.calls",
     "wireroom.core.serving.closing",
     "wireroom.core.serving.messages",
+    "wireroom.core.serving.opening",
     "wireroom.core.serving.timeouts",
     "wireroom.core.sessions.ids",
     "wireroom.core.sessions.outbox",
@@ -47,9 +49,15 @@ HOT_MODULES = (
     "wireroom.core.sessions.stats",
     "wireroom.core.sessions.users",
     "wireroom.core.turn",
+    "wireroom.core.wire.engines",
     "wireroom.core.wire.frames",
     "wireroom.core.wire.framing_engine",
+    "wireroom.core.wire.handshake",
+    "wireroom.core.wire.header_grammar",
+    "wireroom.core.wire.http_head",
     "wireroom.core.wire.masking",
+    "wireroom.core.wire.shared_text",
+    "wireroom.core.wire.states",
     "wireroom.transports.socket_callbacks",
     "wireroom.transports.readiness",
 )
