@@ -38,7 +38,7 @@ from wireroom.core.wire.request import Address
 
 from .drain import ShutdownReport
 from .listening import SocketOptions, accept_all
-from .loops import Drive, LoopDrain
+from .loops import Drive, LoopDrain, settle
 from .readiness import LoopTurn, Readiness, new_readiness
 from .servers import Listeners, ServerOptions
 from .socket_callbacks import Connection, write_all
@@ -175,24 +175,18 @@ class Server(LoopDrain[Connection]):
         gives; what it sends is sent at once. From another thread, see `call_from_thread`."""
         if asyncio.get_running_loop() is not self.loop:
             return await asyncio.wrap_future(self.call_from_thread(function))
-        self.hub.woken(now=self.turn.begin())
-        return function(self.hub)
+        return self._call(function)
 
     def call_from_thread(self, function: Callable[[Hub], T]) -> concurrent.futures.Future[T]:
         """Have `function(hub)` called in the server's loop, from any thread. Raises RuntimeError if
         the loop has ended."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self.loop.call_soon_threadsafe(self._answer, function, future)
+        self.loop.call_soon_threadsafe(settle, future, lambda: self._call(function))
         return future
 
-    def _answer(self, function: Callable[[Hub], T], future: concurrent.futures.Future[T]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
+    def _call(self, function: Callable[[Hub], T]) -> T:
         self.hub.woken(now=self.turn.begin())
-        try:
-            future.set_result(function(self.hub))
-        except BaseException as error:
-            future.set_exception(error)
+        return function(self.hub)
 
     def deliver(self, events: Sequence[BackplaneInput]) -> None:
         now = self.turn.begin()
@@ -406,7 +400,8 @@ def run(
     port: int = 8301,
     *,
     uvloop: bool = False,
-    **options: Any,
+    on_ready: Callable[[Server], object] | None = None,
+    **options: Unpack[ServerOptions],
 ) -> ShutdownReport:
     """`serve` in a loop of its own, uvloop's if asked for (`pip install wireroom[uvloop]`)."""
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
@@ -419,7 +414,7 @@ def run(
     elif sys.platform == "win32":
         loop_factory = asyncio.SelectorEventLoop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(serve(app, host, port, **options))
+        return runner.run(serve(app, host, port, on_ready=on_ready, **options))
 
 
 def _handle_signals(server: Server) -> Callable[[], None]:
