@@ -85,7 +85,7 @@ $(TESTS): test-%: .venv/py%/installed-dev
 	@touch $@
 
 COMPILED_TESTS := tests/unit tests/simulation tests/purity tests/conformance/test_conformance.py \
-	tests/conformance/test_asyncio_transport.py -m 'not slow' \
+	tests/conformance/test_asyncio_transport.py tests/conformance/test_asyncio_sockets.py -m 'not slow' \
 	-k 'unit or not (anyio or uvloop or blocking)'
 
 test-compiled: $(WHEEL_VENV)/installed

@@ -1,35 +1,33 @@
-"""What the tests over real sockets share: loops to run on, and a browser."""
+"""What the tests over real sockets share: loops to run on, certificates, and a browser."""
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import Coroutine, Iterator
-from typing import Any
+import ssl
+from collections.abc import Iterator
 
 import pytest
-import uvloop
+import trustme
 from playwright.sync_api import Browser, sync_playwright
 
-from loops import RunLoop
-
-TEST_TIMEOUT_S = 120.0  # a test that takes this long hangs
+from loops import LOOPS, TEST_TIMEOUT_S, RunLoop, run_on
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> RunLoop:
     """Runs a coroutine on asyncio's loop, and on uvloop's."""
+    return run_on(LOOPS[request.param])
 
-    def run_on_loop(main: Coroutine[Any, Any, None]) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(TEST_TIMEOUT_S):
-                await main
 
-        factory = uvloop.new_event_loop if request.param == "uvloop" else None
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(bounded())
-
-    return run_on_loop
+@pytest.fixture(scope="module")
+def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, and that of a client which trusts it."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return context, trusting
 
 
 @pytest.fixture(scope="module")

@@ -11,64 +11,38 @@ import dataclasses
 import gc
 import os
 import resource
-import select
-import selectors
 import socket
 import ssl
 import struct
 import time
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 import trustme
-import uvloop
 
 from frames import BINARY, PING, frame
-from loops import RunLoop
+from loops import LOOPS, TEST_TIMEOUT_S, RunLoop, run_on, without_epoll
 from raw import close, text, upgrade
 from wireroom.core import App, ConfigurationError, Hub, Limits, LocalProtocolError, Session
 from wireroom.transports.asyncio import Server, serve
 from wireroom.transports.drain import ShutdownReport
 from wireroom.transports.tls import TlsPipe
 
-TIMEOUT_S = 120.0
 MUCH = Limits(outbox_bytes_max=64 * 1024 * 1024)  # more than sockets take
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends a reset
 
 
-@pytest.fixture(params=["asyncio", "asyncio-no-epoll", "uvloop"])
-def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> RunLoop:
+@pytest.fixture(params=[*LOOPS, "asyncio-no-epoll"])
+def run(request: pytest.FixtureRequest) -> Iterator[RunLoop]:
     """Runs a coroutine on each kind of loop."""
-    if request.param == "asyncio-no-epoll":
-        monkeypatch.delattr(select, "epoll", raising=False)
-
-    def run_on_loop(main: Coroutine[Any, Any, None]) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(TIMEOUT_S):
-                await main
-
-        factory = {
-            "uvloop": uvloop.new_event_loop,
-            "asyncio-no-epoll": lambda: asyncio.SelectorEventLoop(selectors.PollSelector()),
-        }.get(request.param)
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(bounded())
-
-    return run_on_loop
-
-
-@pytest.fixture(scope="module")
-def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context, and that of a client which trusts it."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    return context, trusting
+    if request.param in LOOPS:
+        yield run_on(LOOPS[request.param])
+    else:
+        with without_epoll() as new_loop:
+            yield run_on(new_loop)
 
 
 def make_app(on_close: Callable[[Session], object] | None = None, **settings: Any) -> App:
@@ -629,7 +603,7 @@ def test_nothing_is_left_after_the_end(
     certificates: tuple[ssl.SSLContext, ssl.SSLContext],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("wireroom.transports.socket_callbacks.REFUSAL_LINGER_S", TIMEOUT_S)
+    monkeypatch.setattr("wireroom.transports.socket_callbacks.REFUSAL_LINGER_S", TEST_TIMEOUT_S)
     app = make_app(limits=dataclasses.replace(MUCH, connections_max=2))
 
     @app.every(3600.0)
@@ -762,7 +736,7 @@ def test_all_who_have_connected_by_the_end_are_served(run: RunLoop) -> None:
     async def main() -> None:
         server = Server(make_app(), port=0, grace_s=0.0)
         async with server:
-            server.linger_s = TIMEOUT_S
+            server.linger_s = TEST_TIMEOUT_S
             # Blocking: they wait in the backlog, and nobody is accepted meanwhile.
             clients = [socket.create_connection(server.addresses[0]) for _ in range(200)]
             for each in clients:
@@ -809,7 +783,7 @@ def test_an_input_after_an_interruption_is_drained() -> None:
             return await opened(server, "/interrupt")
 
         async def go_on() -> None:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(TEST_TIMEOUT_S):
                 with await opened(server, "/echo") as sock:
                     (session,) = [each for each in server.hub.sessions() if each.path == "/echo"]
                     session.send("unasked")
@@ -819,5 +793,5 @@ def test_an_input_after_an_interruption_is_drained() -> None:
         with runner.run(start()) as sock:
             sock.send(text("go"))
             with pytest.raises(KeyboardInterrupt):
-                runner.run(asyncio.sleep(TIMEOUT_S))
+                runner.run(asyncio.sleep(TEST_TIMEOUT_S))
             runner.run(go_on())

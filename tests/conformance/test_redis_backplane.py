@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,17 +208,23 @@ def test_a_node_that_stops_has_said_everything(
     bob.close()
 
 
-def test_the_number_of_messages_that_are_kept_is_bounded(
-    redis: PrivateRedis, nodes: list[Node]
-) -> None:
-    nodes.append(Node(redis, app=make_app(History(messages_max=3, age_s=3600.0))))
-    node = nodes[0]
+def one_who_said_five(node: Node) -> tuple[Client, Any]:
+    """Who has said 1 to 5, and the position before that."""
     node.wait_connected()
     ann = Client(node, "ann")
     start = ann.position
     for text in "12345":
         ann.say(text)
     ann.hear(5)
+    return ann, start
+
+
+def test_the_number_of_messages_that_are_kept_is_bounded(
+    redis: PrivateRedis, nodes: list[Node]
+) -> None:
+    nodes.append(Node(redis, app=make_app(History(messages_max=3, age_s=3600.0))))
+    node = nodes[0]
+    _ann, start = one_who_said_five(node)
     assert Client(node, "bob", start | {"offset": 2}).hear(3) == ["3", "4", "5"]
     assert Client(node, "bob", start | {"offset": 1}).recovered == [False]
     assert redis.command("XLEN", STREAM) == b":3\r\n"
@@ -260,12 +267,7 @@ def test_the_age_of_messages_that_are_kept_is_bounded(
     app = make_app(History(messages_max=3, age_s=0.3))
     nodes.append(Node(redis, app=app))
     node = nodes[0]
-    node.wait_connected()
-    ann = Client(node, "ann")
-    start = ann.position
-    for text in "12345":
-        ann.say(text)
-    ann.hear(5)
+    ann, start = one_who_said_five(node)
     node.wait(lambda hub: redis.command("XLEN", STREAM) == b":0\r\n")
     assert Client(node, "bob", ann.position).recovered == [True]
     ann.lose()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
-import selectors
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -12,9 +10,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import anyio
-import pytest
 import uvloop
 
+from loops import without_epoll
 from wireroom.core import App, Hub
 from wireroom.transports.anyio import Server as AnyioServer
 from wireroom.transports.asyncio import Server as AsyncioServer
@@ -42,12 +40,8 @@ def run_uvloop(main: Main) -> None:
 
 def run_without_epoll(main: Main) -> None:
     """In asyncio's own loop, as on a system without epoll(7)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(select, "epoll", raising=False)
-        with asyncio.Runner(
-            loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
-        ) as runner:
-            runner.run(main())
+    with without_epoll() as new_loop, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
 
 
 def run_anyio_asyncio(main: Main) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from aiohttp import WSMsgType, web  # type: ignore[import-not-found, unused-ignore]
 
-from _serve import HOST, main
+from _aiohttp import listen_with
+from _serve import main
 
 members: set[web.WebSocketResponse] = set()
 
@@ -38,17 +38,10 @@ async def room(request: web.Request) -> web.WebSocketResponse:
     return websocket
 
 
-@asynccontextmanager
-async def listen(port: int) -> AsyncIterator[int]:
+def listen(port: int) -> AbstractAsyncContextManager[int]:
     app = web.Application()
     app.add_routes([web.get("/echo", echo), web.get("/room", room)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, HOST, port).start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    return listen_with(app, port)
 
 
 if __name__ == "__main__":

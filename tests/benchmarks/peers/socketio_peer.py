@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import parse_qs
 
 import socketio  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from aiohttp import web  # type: ignore[import-not-found, unused-ignore]
 
-from _serve import HOST, main
+from _aiohttp import listen_with
+from _serve import main
 
 PING_INTERVAL_S = 3600
 
@@ -40,17 +40,10 @@ for handler in (connect, m, disconnect):
     server.on(handler.__name__, handler)
 
 
-@asynccontextmanager
-async def listen(port: int) -> AsyncIterator[int]:
+def listen(port: int) -> AbstractAsyncContextManager[int]:
     app = web.Application()
     server.attach(app)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, HOST, port).start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    return listen_with(app, port)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,12 @@ class _Opening:
         self.refusal = b""  # the response, until it is sent
         self.timer: Any = None  # asyncio.TimerHandle
 
+    def stop_timer(self) -> None:
+        """Have it not call, and not refer to the connection any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
 
 @final
 class Connection:
@@ -111,8 +117,7 @@ class Connection:
             opening.refusal = error.response
             self._limit(REFUSAL_LINGER_S, self._close)
             return
-        if opening.timer is not None:
-            opening.timer.cancel()
+        opening.stop_timer()
         self._opening = None
         self._server.remember(self)
 
@@ -127,8 +132,7 @@ class Connection:
     def _limit(self, seconds: float, then: Callable[[], None]) -> None:
         opening = self._opening
         assert opening is not None
-        if opening.timer is not None:
-            opening.timer.cancel()
+        opening.stop_timer()
         opening.timer = self._server.loop.call_later(seconds, then)
 
     def _handshake_timed_out(self) -> None:
@@ -354,10 +358,8 @@ class Connection:
             if self._unsent is not None:
                 loop.remove_writer(self._sock.fileno())
                 self._unsent = None
-            opening = self._opening
-            if opening is not None and opening.timer is not None:
-                opening.timer.cancel()
-                opening.timer = None  # it refers to this connection
+            if self._opening is not None:
+                self._opening.stop_timer()
             self._sock.close()
             loop.call_soon(self._lost)
 
