@@ -41,7 +41,7 @@ from .listening import SocketOptions, accept_all
 from .loops import Drive, LoopDrain, settle
 from .readiness import LoopTurn, Readiness, new_readiness
 from .servers import Listeners, ServerOptions
-from .socket_callbacks import Connection, write_all
+from .socket_callbacks import Connection
 from .sockets import check_adoptable, peer_of
 
 T = TypeVar("T")
@@ -280,9 +280,6 @@ class Server(LoopDrain[Connection]):
         self.turn.begin()
 
     # -- draining the hub ---------------------------------------------------------------------
-
-    def write_all(self, fds: Sequence[int]) -> None:
-        write_all(fds, self.connections)
 
     def time(self) -> float:
         return self.loop.time()

@@ -209,17 +209,14 @@ class Drain(ABC, Generic[C]):
     def drain(self) -> None:
         """Take everything the hub has to say, and see to the timer."""
         hub = self.hub
-        self.write_all(hub.fds_to_send())
+        connections = self.connections
+        for fd in hub.fds_to_send():
+            connection = connections.get(fd)
+            if connection is not None:
+                connection.write()
         while (output := hub.next_output()) is not None:
             self._carry_out(output)
         self.arm(hub.next_timeout())
-
-    def write_all(self, fds: Sequence[int]) -> None:
-        """Have those connections write that the hub has something for."""
-        for fd in fds:
-            connection = self.connections.get(fd)
-            if connection is not None:
-                connection.write()
 
     def _carry_out(self, output: Output) -> None:
         match output:

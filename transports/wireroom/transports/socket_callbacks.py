@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -378,11 +378,3 @@ def _drop(buffers: list[bytes | memoryview], sent: int) -> None:
     del buffers[:whole]
     if sent:
         buffers[0] = memoryview(buffers[0])[sent:]
-
-
-def write_all(fds: Sequence[int], connections: dict[int, Connection]) -> None:
-    """Have those write that the hub has something for."""
-    for fd in fds:
-        connection = connections.get(fd)
-        if connection is not None:
-            connection.write()
